@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# From a plain clone to a working srpipe, in .venv; safe to repeat.
+#   ./setup.sh          set up and enlarge an example clip that it makes itself
+#   ./setup.sh test     set up and run every check
+set -euo pipefail
+cd "$(dirname "$0")"
+
+what=${1:-example}
+case "$what" in
+    example) extras="" ;;
+    test) extras="[train,dev]" ;;
+    *) echo "usage: ./setup.sh [example|test]" >&2; exit 2 ;;
+esac
+
+python=""
+for each in python3.13 python3.12 python3.11 python3; do
+    if "$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$each
+        break
+    fi
+done
+if [ -z "$python" ]; then
+    echo "srpipe needs Python 3.11 or newer; on Debian: sudo apt-get install python3 python3-venv" >&2
+    exit 1
+fi
+
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    package="$("$python" -c 'import sys; print(f"python{sys.version_info[0]}.{sys.version_info[1]}-venv")')"
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -q && apt-get install -q -y "$package"
+    else
+        echo "Python's venv is missing; install it first: sudo apt-get install $package" >&2
+        exit 1
+    fi
+fi
+
+# A copy that was moved, or whose set-up was cut short, is made anew.
+if ! .venv/bin/python -c '' 2>/dev/null; then
+    rm -rf .venv
+    "$python" -m venv .venv
+fi
+
+state="$(cat pyproject.toml constraints.txt | sha256sum | cut -c1-16) $extras"
+if ! grep -qxF "$state" .venv/ready 2>/dev/null; then
+    .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".$extras"
+    echo "$state" >> .venv/ready
+fi
+export PATH="$PWD/.venv/bin:$PATH"
+
+if [ "$what" = example ]; then
+    python examples/make_clip.py example.mp4
+    srpipe upscale example.mp4 --model eagcl
+else
+    ruff format --check .
+    ruff check .
+    mypy
+    lint-imports
+    python -m pytest
+fi

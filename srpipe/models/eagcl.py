@@ -1,0 +1,298 @@
+"""EAGCL-SR: dense blocks with enhanced attention, a gradient branch, and their fusion.
+
+The trunk follows ESRGAN's RRDB (Wang et al. 2018, arXiv:1809.00219), the gradient branch SPSR
+(Ma et al. 2020, arXiv:2003.13081); the attention sits at the end of every dense block.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srpipe.gradients import full_precision, gradient_map
+from srpipe.models.spec import ModelSpec
+from srpipe.resample import enlarge
+
+RESIDUAL = 0.2
+"""How much of a dense block's result is added to its input (ESRGAN, section 3.1)."""
+
+SLOPE = 0.2
+"""Of every leaky ReLU (SPSR's code)."""
+
+Mask = Literal["softmax", "sigmoid"]
+
+
+def conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+class EnhancedAttention(nn.Module):
+    """Weighs the channels of every pixel by what surrounds it, at a quarter of the resolution.
+
+    With all logits equal it is the identity: the softmax over the channels is multiplied by
+    their number. ``mask="sigmoid"`` is RFANet's form, for comparison.
+    """
+
+    def __init__(self, width: int, mask: Mask = "softmax") -> None:
+        super().__init__()
+        narrow = width // 4
+        self.mask = mask
+        self.squeeze = nn.Conv2d(width, narrow, 1)
+        self.stride = nn.Conv2d(narrow, narrow, 3, stride=2, padding=1)
+        self.grow = nn.ConvTranspose2d(narrow, narrow, 4, stride=2, padding=1)
+        self.scales = nn.ModuleList(
+            nn.Conv2d(narrow, narrow, k, padding=k // 2, groups=narrow) for k in (1, 3, 5)
+        )
+        self.expand = nn.Conv2d(narrow, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) to the same, weighed."""
+        y = self.stride(self.squeeze(x))  # (N, C / 4, H / 2, W / 2)
+        y = F.max_pool2d(y, 2, 2, ceil_mode=True)  # (N, C / 4, H / 4, W / 4)
+        y = self.grow(y)  # (N, C / 4, H / 2, W / 2)
+        y = sum(scale(y) for scale in self.scales)
+        # Doubled and cropped rather than stretched, so that a pixel's weight does not depend on
+        # how far away the image ends: a tile that starts on the grid of 4 is the whole's equal.
+        y = F.interpolate(y, scale_factor=2, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
+        logits = self.expand(y)
+        if self.mask == "sigmoid":
+            return x * logits.sigmoid()
+        return x * (logits.softmax(1) * x.shape[1])
+
+
+class DenseBlock(nn.Module):
+    """Five convolutions, each of which sees all before it; with attention, the paper's EADB."""
+
+    def __init__(self, width: int, growth: int, attention: nn.Module | None = None) -> None:
+        super().__init__()
+        self.grow = nn.ModuleList(conv3(width + i * growth, growth) for i in range(4))
+        self.last = conv3(width + 4 * growth, width)
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) to the same."""
+        seen = x
+        for conv in self.grow:
+            seen = torch.cat((seen, F.leaky_relu(conv(seen), SLOPE)), 1)
+        y = self.last(seen)
+        if self.attention is not None:
+            y = self.attention(y)
+        return torch.add(x, y, alpha=RESIDUAL)
+
+
+class RRDB(nn.Module):
+    """Three dense blocks in a residual; with attention, the paper's EA-RRDB."""
+
+    def __init__(self, width: int, growth: int, mask: Mask | None = None) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(
+                DenseBlock(width, growth, EnhancedAttention(width, mask) if mask else None)
+                for _ in range(3)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) to the same."""
+        return torch.add(x, self.blocks(x), alpha=RESIDUAL)
+
+
+def _enlarger(width: int, out: int, up: str) -> nn.Sequential:
+    """LR features (width) to HR features (out), four times as large."""
+    if up == "pixelshuffle":
+        return nn.Sequential(conv3(width, 16 * out), nn.PixelShuffle(4), nn.LeakyReLU(SLOPE))
+    steps: list[nn.Module] = []
+    for inputs in (width, out):
+        steps += [nn.Upsample(scale_factor=2), conv3(inputs, out), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*steps)
+
+
+class EAGCL(nn.Module):
+    """Enlarges 4 times, guided by a gradient map that it predicts on the way.
+
+    Parameters
+    ----------
+    scale : 4, the only one the paper has
+    width, growth : channels of the trunk, and of each step in a dense block
+    merfs : multi-level extraction blocks, each tapped by one stage of the gradient branch
+    blocks, tail_blocks : EA-RRDBs in each of them, and after the last (3 gives SPSR's depth)
+    grad_block : a stage of the gradient branch: "rrdb" and a convolution, or the "conv" alone
+    fusion : the same choice for the fusion of both branches
+    up : "upconv" (nearest neighbour and a convolution, twice) or "pixelshuffle" (in one step)
+    hr_width : channels at the output's resolution; None is `width`
+    mask : of the attention, "softmax" over the channels or "sigmoid"
+    image_skip : add the bicubic enlargement, so that the network has to learn only the rest
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        *,
+        width: int = 64,
+        growth: int = 32,
+        merfs: int = 4,
+        blocks: int = 5,
+        tail_blocks: int = 0,
+        grad_block: Literal["rrdb", "conv"] = "rrdb",
+        fusion: Literal["rrdb", "conv"] = "rrdb",
+        up: Literal["upconv", "pixelshuffle"] = "upconv",
+        hr_width: int | None = None,
+        mask: Mask = "softmax",
+        image_skip: bool = False,
+    ) -> None:
+        super().__init__()
+        hr = hr_width or width
+        self.scale, self.image_skip = scale, image_skip
+        self.head = conv3(3, width)
+        self.merfs = nn.ModuleList(
+            nn.Sequential(*(RRDB(width, growth, mask) for _ in range(blocks))) for _ in range(merfs)
+        )
+        self.trunk_tail = nn.Sequential(*(RRDB(width, growth, mask) for _ in range(tail_blocks)))
+        self.trunk_end = conv3(width, width)
+        self.up = _enlarger(width, hr, up)
+        self.image = nn.Sequential(conv3(hr, hr), nn.LeakyReLU(SLOPE), conv3(hr, hr))
+
+        self.grad_head = conv3(3, width)
+        self.grad_stages = nn.ModuleList(
+            nn.Sequential(
+                *([RRDB(2 * width, growth)] if grad_block == "rrdb" else []),
+                conv3(2 * width, width),
+            )
+            for _ in range(merfs)
+        )
+        self.grad_end = conv3(width, width)
+        self.grad_up = _enlarger(width, hr, up)
+        self.grad_image = nn.Sequential(conv3(hr, hr), nn.LeakyReLU(SLOPE), conv3(hr, hr))
+        self.grad_tail = nn.Conv2d(hr, 3, 1)
+
+        self.fusion = nn.Sequential(
+            *([RRDB(2 * hr, growth)] if fusion == "rrdb" else []),
+            conv3(2 * hr, hr),
+            conv3(hr, hr),
+            nn.LeakyReLU(SLOPE),
+        )
+        self.tail = conv3(hr, 3)
+        _initialise(self)
+
+    def forward(
+        self, x: Tensor, *, return_gradient: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """RGB (N, 3, H, W) in [0, 1] to (N, 3, 4 H, 4 W), not clamped, always float32 or wider.
+
+        With ``return_gradient`` also the predicted gradient map of the output, in the same shape
+        and in the units of `srpipe.gradients.gradient_map`.
+        """
+        body = self.head.weight.dtype
+        start = self.head(x.to(body))  # (N, width, H, W)
+        edges = edge_start = self.grad_head(gradient_map(x).to(body))
+        features = start
+        for merf, stage in zip(self.merfs, self.grad_stages, strict=True):
+            features = merf(features)
+            edges = stage(torch.cat((edges, features), 1))
+        features = self.trunk_end(self.trunk_tail(features)) + start
+        f_image = self.image(self.up(features))  # (N, hr_width, 4 H, 4 W)
+        f_grad = self.grad_image(self.grad_up(self.grad_end(edges) + edge_start))
+        fused = self.fusion(torch.cat((f_grad, f_image), 1))
+        y = _in_full(self.tail, fused)
+        if self.image_skip:
+            y = y + enlarge(x, self.scale)
+        if not return_gradient:
+            return y
+        return y, _in_full(self.grad_tail, f_grad.to(self.grad_tail.weight.dtype))
+
+
+def _in_full(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution in its weights' own precision, whatever the autocast state."""
+    with full_precision(x):
+        return conv(x.to(conv.weight.dtype))
+
+
+def _initialise(network: nn.Module) -> None:
+    """Kaiming normal and no bias; a tenth of it in the dense blocks, a hundredth at the end.
+
+    SPSR's code takes a tenth everywhere. Behind the trunk, where no residual carries the signal,
+    that leaves a millionth of it: after 600 steps the lite network still gave the bicubic image.
+    """
+    share = {
+        layer: 0.1
+        for block in network.modules()
+        if isinstance(block, DenseBlock)
+        for layer in block.modules()
+    } | {network.tail: 0.01}
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, SLOPE)
+            layer.weight.data.mul_(share.get(layer, 1.0))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def halo(
+    *,
+    merfs: int = 4,
+    blocks: int = 5,
+    tail_blocks: int = 0,
+    grad_block: str = "rrdb",
+    fusion: str = "rrdb",
+    up: str = "upconv",
+    **_: object,
+) -> int:
+    """Receptive radius in input pixels, walked back from an output pixel along the longest path.
+
+    Exact for what it follows: `EnhancedAttention` sees farther to one side or the other as its
+    pixel lies in the grid of 4, so both ends are walked for all four positions.
+    """
+    at_hr = 2 + 1 + 2 + (15 if fusion == "rrdb" else 0)  # tail and fusion; image or gradient
+    stage = 1 + (15 if grad_block == "rrdb" else 0)
+    reach = 0
+    for pixel in range(16):  # the output pixels of a 4 x 4 block of input pixels, by their row
+        low, high = pixel - at_hr, pixel + at_hr
+        low, high = _through_enlarger(low, high, up)
+        low, high = low - 1, high + 1  # the end of the trunk, or of the gradient branch
+        low, high = low - stage, high + stage
+        for _block in range(merfs * blocks * 3 + max(0, tail_blocks * 3 - stage)):
+            low, high = _through_attention(low, high)
+            low, high = low - 5, high + 5
+        low, high = low - 2, high + 2  # head and gradient map
+        reach = max(reach, pixel // 4 - low, high - pixel // 4)
+    return reach
+
+
+def _through_enlarger(low: int, high: int, up: str) -> tuple[int, int]:
+    if up == "pixelshuffle":
+        return low // 4 - 1, high // 4 + 1
+    for _step in range(2):
+        low, high = (low - 1) // 2, (high + 1) // 2
+    return low, high
+
+
+def _through_attention(low: int, high: int) -> tuple[int, int]:
+    """Input rows seen through `EnhancedAttention` from output rows low to high."""
+    half_low, half_high = low // 2 - 2, high // 2 + 2  # nearest neighbour, depth-wise 5 x 5
+    quarter_low, quarter_high = (half_low - 1) // 2, -(-half_high // 2)  # transposed 4 x 4
+    return 4 * quarter_low - 1, 4 * quarter_high + 3  # pool of 2, 3 x 3 with stride 2
+
+
+SPEC = ModelSpec(
+    build=EAGCL,
+    scales=(4,),
+    presets={
+        "paper": {},
+        "lite": {
+            "width": 32,
+            "growth": 16,
+            "blocks": 1,
+            "grad_block": "conv",
+            "fusion": "conv",
+            "up": "pixelshuffle",
+            "hr_width": 8,
+            "image_skip": True,
+        },
+    },
+    halo=halo,
+    alignment=4,
+    gradient=True,
+    source="EAGCL-SR, on ESRGAN (arXiv:1809.00219) and SPSR (arXiv:2003.13081); own implementation",
+)

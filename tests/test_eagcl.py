@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from srpipe.models.eagcl import EAGCL, RRDB, SPEC, EnhancedAttention
+
+
+def count(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, 23_188_038),
+        ({"tail_blocks": 3}, 25_428_822),
+        ({"grad_block": "conv"}, 17_212_998),
+    ],
+)
+def test_the_published_networks_have_their_parameters(options, wanted):
+    with torch.device("meta"):
+        assert count(EAGCL(**options)) == wanted
+
+
+def test_the_parts_have_theirs():
+    with torch.device("meta"):
+        assert count(EnhancedAttention(64)) == 9_168
+        assert count(RRDB(64, 32)) == 719_424
+        assert count(RRDB(128, 32)) == 1_493_760
+        assert count(RRDB(64, 32, "softmax")) == 746_928
+
+
+def test_the_published_network_costs_what_was_counted_per_input_pixel():
+    side, total = 16, 0
+
+    def add(layer, _inputs, output):
+        nonlocal total
+        kernel = layer.weight.numel() // (layer.weight.shape[0] * layer.weight.shape[1])
+        per_pixel = kernel * layer.in_channels * layer.out_channels // layer.groups
+        # A transposed convolution spends its products on input pixels.
+        pixels = _inputs[0] if isinstance(layer, torch.nn.ConvTranspose2d) else output
+        total += per_pixel * pixels.shape[-2] * pixels.shape[-1]
+
+    with torch.device("meta"):
+        network = EAGCL()
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                layer.register_forward_hook(add)
+        network(torch.rand(1, 3, side, side), return_gradient=True)
+    assert total / side**2 / 1e6 == pytest.approx(50.424, abs=0.01)
+
+
+def test_attention_with_equal_logits_is_the_identity():
+    attention = EnhancedAttention(16)
+    torch.nn.init.zeros_(attention.expand.weight)
+    torch.nn.init.constant_(attention.expand.bias, 3.0)
+    x = torch.rand(1, 16, 9, 7)
+    assert torch.allclose(attention(x), x, atol=1e-6)
+
+
+def test_attention_weighs_a_pixel_alike_wherever_the_image_ends():
+    """Stretching the map to an odd size moved every weight; doubling and cropping does not."""
+    attention = EnhancedAttention(16)
+    x = torch.rand(1, 16, 61, 61)
+    whole, part = attention(x), attention(x[..., :41, :41])
+    assert torch.allclose(whole[..., :28, :28], part[..., :28, :28], atol=1e-6)
+
+
+def test_the_predicted_gradient_map_is_as_large_as_the_image():
+    network = EAGCL(**SPEC.presets["lite"])
+    image, edges = network(torch.rand(1, 3, 9, 6), return_gradient=True)
+    assert image.shape == edges.shape == (1, 3, 36, 24)
+
+
+def test_an_untrained_lite_network_starts_near_bicubic():
+    from srpipe.resample import enlarge
+
+    x = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert (EAGCL(**SPEC.presets["lite"])(x) - enlarge(x, 4)).abs().mean() < 0.02
+
+
+def test_sigmoid_attention_is_an_option():
+    attention = EnhancedAttention(16, "sigmoid")
+    torch.nn.init.zeros_(attention.expand.weight)
+    torch.nn.init.zeros_(attention.expand.bias)
+    x = torch.rand(1, 16, 4, 4)
+    assert torch.allclose(attention(x), x / 2)

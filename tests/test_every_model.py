@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from srpipe.models import MODELS
+
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def lite(name, scale=None):
+    spec = MODELS[name]
+    torch.manual_seed(0)
+    return spec.build(scale=scale or spec.scales[0], **spec.presets["lite"])
+
+
+def awake(network):
+    """Weights so large that the far pixels count: an untrained network hardly uses them."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, parameter[0].numel() ** -0.5)
+    return network
+
+
+@every_model
+@pytest.mark.parametrize("size", [(17, 23), (1, 1), (2, 7), (8, 4)])
+def test_any_size_is_enlarged_by_the_scale(name, size):
+    spec = MODELS[name]
+    for scale in spec.scales:
+        with torch.inference_mode():
+            y = lite(name, scale)(torch.rand(2, 3, *size))
+        assert y.shape == (2, 3, size[0] * scale, size[1] * scale)
+        assert y.dtype == torch.float32
+
+
+@every_model
+def test_every_parameter_gets_a_gradient(name):
+    network = lite(name)
+    x = torch.rand(1, 3, 16, 16)
+    outputs = network(x, return_gradient=True) if MODELS[name].gradient else (network(x),)
+    sum(y.square().mean() for y in outputs).backward()
+    without = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+@every_model
+def test_no_pixel_looks_farther_than_the_halo(name):
+    spec = MODELS[name]
+    if spec.statistics == "global":
+        pytest.skip("its layers average over the whole input")
+    scale = spec.scales[0]
+    options = dict(spec.presets["lite"])
+    if "merfs" in spec.build.__init__.__kwdefaults__:
+        options["merfs"] = 1  # as deep as a test can afford
+    network = awake(spec.build(scale=scale, **options)).double()
+    halo, step = spec.halo(**options), spec.alignment
+    middle = (halo + 4) // step * step + step
+    seen = 0
+    for offset in range(step):
+        x = torch.rand(1, 3, 2 * middle, 2 * middle, dtype=torch.double, requires_grad=True)
+        at = middle + offset
+        for row in (at * scale, at * scale + scale - 1):
+            (grad,) = torch.autograd.grad(network(x)[..., row, row].sum(), x, retain_graph=False)
+            seen = max(seen, int((grad[0].abs().sum(0).nonzero() - at).abs().max()))
+    assert halo - 1 <= seen <= halo
+
+
+@every_model
+def test_the_body_may_be_in_half_precision_and_the_result_is_not(name):
+    network = lite(name)
+    x = torch.rand(1, 3, 12, 12)
+    with torch.inference_mode():
+        full = network(x)
+        for part, module in network.named_children():
+            if part != "tail":
+                module.bfloat16()
+        half = network(x)
+    assert half.dtype == torch.float32
+    assert (half - full).abs().max() < 1 / 255
+
+
+@every_model
+def test_the_paper_preset_has_a_halo_and_at_least_the_lite_ones(name):
+    spec = MODELS[name]
+    assert spec.halo(**spec.presets["paper"]) >= spec.halo(**spec.presets["lite"])
