@@ -1,0 +1,55 @@
+import pytest
+import torch
+from torch import nn
+
+from training.export import effective_halo, proven
+
+
+class Blur(nn.Module):
+    """Adds a share of the pixel ``reach`` rows above; scale 1."""
+
+    def __init__(self, reach, share):
+        super().__init__()
+        self.reach, self.share = reach, share
+        self.tail = nn.Identity()
+
+    def forward(self, x):
+        return self.tail(x + self.share * torch.roll(x, self.reach, -2))
+
+
+@pytest.mark.parametrize(("reach", "wanted"), [(0, 0), (3, 3), (7, 7)])
+def test_the_effective_halo_is_how_far_the_network_looks(reach, wanted):
+    image = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+    assert effective_halo(Blur(reach, 0.5), image, 1) == wanted
+
+
+def test_an_influence_below_half_a_level_does_not_count():
+    image = torch.rand(1, 3, 40, 40)
+    assert effective_halo(Blur(7, 0.4 / 255), image, 1) == 0
+
+
+def test_the_effective_halo_is_a_multiple_of_the_alignment_and_fits_the_image():
+    image = torch.rand(1, 3, 42, 41, generator=torch.Generator().manual_seed(2))
+    assert effective_halo(Blur(5, 0.5), image, 4) == 8
+    assert effective_halo(Blur(19, 0.5), image, 4) == 20
+
+
+class Coarse(nn.Module):
+    """The identity, by way of a multiple that is rounded in the body and taken off again."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.body = nn.Conv2d(3, 3, 1)
+        nn.init.zeros_(self.body.bias)
+        self.weight = weight
+        self.body.weight.data = weight * torch.eye(3).view(3, 3, 1, 1)
+        self.tail = nn.Identity()
+
+    def forward(self, x):
+        return x + self.tail(self.body(x.to(self.body.weight.dtype)).float() - self.weight * x)
+
+
+def test_a_precision_is_proven_when_no_value_is_two_levels_off():
+    samples = [torch.rand(1, 3, 32, 32)]
+    assert "bf16" in proven(Coarse(0.1), samples)
+    assert "bf16" not in proven(Coarse(10.0), samples)

@@ -1,0 +1,112 @@
+"""Weights for use: float16, with a card that says what they are and what was proven of them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srpipe import zoo
+from srpipe.models import MODELS
+from srpipe.pixels import from_unit
+from srpipe.precision import DTYPES, lower
+from training.recipe import Recipe, to_dict
+
+HALF_LEVEL = 0.5 / 255
+"""The change of an output that counts, in [0, 1]."""
+
+
+def export(
+    recipe: Recipe,
+    state: Mapping[str, Tensor],
+    spent: dict[str, Any],
+    samples: Sequence[Tensor],
+    folder: Path,
+) -> Path:
+    """Write weights and card into a folder; the card's path comes back.
+
+    Parameters
+    ----------
+    spent : steps, seconds and what else is worth knowing of the run
+    samples : low-resolution images (1, 3, H, W) that the network was not trained on; its
+        effective halo and the precisions that serve are measured on them
+    """
+    model = recipe.model
+    spec = MODELS[model.family]
+    options = spec.presets[model.preset]
+    network = spec.build(scale=model.scale, **options).eval().requires_grad_(False)
+    network.load_state_dict({name: tensor.half().float() for name, tensor in state.items()})
+    reach = spec.halo(**options)
+    stem = f"{model.family}-{model.preset}-x{model.scale}-{model.stage}"
+    card = zoo.Card(
+        family=model.family,
+        preset=model.preset,
+        scale=model.scale,
+        stage=model.stage,
+        options=dict(options),
+        parameters=sum(p.numel() for p in network.parameters()),
+        halo=min(reach, max(effective_halo(network, x, spec.alignment) for x in samples)),
+        precisions=proven(network, samples),
+        training={"recipe": _portable(recipe), "spent": spent},
+        files=zoo.store(state, folder, stem),
+        folder=folder,
+    )
+    return card.write()
+
+
+def _portable(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without the paths of the machine that it ran on."""
+    facts = to_dict(recipe)
+    for section, key in (("data", "folder"), ("losses", "vgg")):
+        facts[section][key] = Path(facts[section][key]).name
+    return facts
+
+
+@torch.inference_mode()
+def effective_halo(network: nn.Module, image: Tensor, alignment: int) -> int:
+    """The radius beyond which the input moves the output by less than half an 8-bit level.
+
+    Everything farther than the radius from the middle is replaced by the image turned upside
+    down, and the change in the middle is looked at: the smallest radius, a multiple of the
+    alignment, at which no pixel of the middle moves by more; at most half the image.
+    """
+    height, width = (side // alignment * alignment for side in image.shape[-2:])
+    image = image[..., :height, :width]
+    other = image.flip(-2, -1)
+    top, left = (side // 2 // alignment * alignment for side in (height, width))
+    wanted = network(image)
+    scale = wanted.shape[-1] // width
+    core = (
+        ...,
+        slice(top * scale, (top + alignment) * scale),
+        slice(left * scale, (left + alignment) * scale),
+    )
+    low, high = 0, min(height, width) // 2 // alignment
+    while low < high:  # the smallest radius that is enough, by bisection
+        guess = (low + high) // 2
+        mixed = other.clone()
+        near = (
+            ...,
+            slice(top - guess * alignment, top + (guess + 1) * alignment),
+            slice(left - guess * alignment, left + (guess + 1) * alignment),
+        )
+        mixed[near] = image[near]
+        enough = (network(mixed)[core] - wanted[core]).abs().max() < HALF_LEVEL
+        low, high = (low, guess) if enough else (guess + 1, high)
+    return low * alignment
+
+
+@torch.inference_mode()
+def proven(network: nn.Module, samples: Sequence[Tensor]) -> tuple[str, ...]:
+    """The precisions in which no 8-bit value is more than one level from float32's."""
+    wanted = [from_unit(network(x), 8).int() for x in samples]
+    found = ["fp32"]
+    for name in DTYPES:
+        lowered = lower(network, DTYPES[name])
+        pairs = zip(samples, wanted, strict=True)
+        if name not in found and all(
+            (from_unit(lowered(x), 8).int() - y).abs().max() <= 1 for x, y in pairs
+        ):
+            found.append(name)
+    return tuple(found)
