@@ -1,0 +1,163 @@
+"""Which devices are here, what memory they have left, and what a network needs of it."""
+
+import copy
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from srpipe.errors import ConfigError, DeviceError
+
+_PROBE_SIDES = 16, 32  # pixels; less than a second for our largest network on one core
+_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one more input pixel costs: bytes alive at the peak, numbers in the largest tensor."""
+
+    bytes_per_pixel: float
+    numbers_per_pixel: float
+
+
+def found(device: str) -> torch.device:
+    """The device of this name; "auto" is the fastest there is.
+
+    Raises
+    ------
+    ConfigError
+        If the name is none.
+    DeviceError
+        If there is no such device here.
+    """
+    here = _devices()
+    if device == "auto":
+        return torch.device(here[0])
+    name = "cuda:0" if device == "cuda" else device
+    if name in here:
+        return torch.device(name)
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"no device is called {device!r}; use auto, cpu, cuda, cuda:1 or mps")
+    raise DeviceError(f"there is no device {device} here; there is {', '.join(here)}")
+
+
+def cost(network: nn.Module) -> Cost:
+    """What one more input pixel costs a network that takes (N, 3, H, W) float32.
+
+    Counts the bytes of all tensors alive at a time, input and output included, for two small
+    pictures, and takes the slope. What a kernel allocates for itself is not seen: leave room for
+    it. (The meta device would do without numbers, but its first use takes seconds.)
+    """
+    # a copy, so that a network that keeps statistics of what it sees keeps none of this
+    small, large = (_peak(copy.deepcopy(network), side) for side in _PROBE_SIDES)
+    pixels = _PROBE_SIDES[1] ** 2 - _PROBE_SIDES[0] ** 2
+    return Cost(
+        max((large.peak_bytes - small.peak_bytes) / pixels, 3 * 4),  # the picture itself
+        max((large.most_numbers - small.most_numbers) / pixels, 3),
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be had on a device, a container's limit included."""
+    if device.type == "cuda":
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return min([psutil.virtual_memory().available, *_left_to_container(Path("/"))])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, in whatever words."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def _devices() -> list[str]:
+    """Names of the devices that are here, the fastest first."""
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+class _Live(TorchDispatchMode):
+    """Count the bytes of tensors that are alive while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak_bytes = self.most_numbers = self._now = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        return tree_map_only(Tensor, self.add, func(*args, **(kwargs or {})))
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Do not bring in the compiler, which takes seconds; PyTorch asks this."""
+        return False
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """Count the memory of a tensor until it is freed, and once however many share it."""
+        storage = tensor.untyped_storage()
+        if id(storage) not in self._known:
+            self._known.add(id(storage))
+            self._now += storage.nbytes()
+            weakref.finalize(storage, self._freed, id(storage), storage.nbytes())
+        self.peak_bytes = max(self.peak_bytes, self._now)
+        self.most_numbers = max(self.most_numbers, tensor.numel())
+        return tensor
+
+    def _freed(self, key: int, nbytes: int) -> None:
+        self._known.discard(key)
+        self._now -= nbytes
+
+
+def _peak(network: nn.Module, side: int) -> _Live:
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    live = _Live()
+    picture = live.add(torch.zeros(1, 3, side, side, device=device))
+    with torch.no_grad(), live:
+        network(picture)
+    return live
+
+
+def _left_to_container(root: Path) -> list[int]:
+    """What this process's control group may still take; nothing where there is no limit."""
+    groups = root / "proc/self/cgroup"
+    if not groups.exists():
+        return []
+    left = []
+    for line in groups.read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2
+            names, base = ("memory.max", "memory.current"), root / "sys/fs/cgroup"
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            base = root / "sys/fs/cgroup/memory"
+        else:
+            continue
+        for folder in (base / group.strip("/"), base):  # inside a container only the second exists
+            left += _left(folder, *names)
+    return left
+
+
+def _left(folder: Path, limit: str, used: str) -> list[int]:
+    try:
+        total, taken = (folder / limit).read_text(), int((folder / used).read_text())
+        stat = (folder / "memory.stat").read_text().split()
+    except OSError:
+        return []
+    if total.strip() == "max":
+        return []
+    values = dict(zip(stat[::2], map(int, stat[1::2]), strict=True))
+    cache = values.get("total_inactive_file", values.get("inactive_file", 0))
+    return [max(int(total) - taken + cache, 0)]

@@ -1,0 +1,376 @@
+"""One network on one device in one precision, over one image, whole or in tiles."""
+
+import copy
+import gc
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srpipe.device import Cost, cost, found, free_bytes, is_out_of_memory
+from srpipe.errors import Cancelled, ConfigError, DeviceError, PixelError
+from srpipe.precision import DTYPES, best, lower, numbers, raised, whole_float32
+from srpipe.tiling import Tile, Tiles, grid, smallest, window
+
+BLENDS = ("crop", "hann")
+
+_LEAST_FADE = 8  # pixels; a shorter ramp is as visible as a cut
+_MOST_NUMBERS = 2**31 - 1  # in one tensor: beyond it many kernels fail or turn slow
+_PIXELS_AT_ONCE = 2**20  # a GPU is busy with as many; larger batches only take memory
+_MOST_IMAGES_AT_ONCE = 16
+_TRIES = 8  # with ever smaller tiles; a 256th of the first is no tile any more
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one call is cut: tiles of at most `size` pixels a side, `batch` of them at once."""
+
+    size: int
+    batch: int
+
+
+class Upscaler:
+    """Enlarge images with a network, in as many tiles as memory asks for.
+
+    Parameters
+    ----------
+    network : takes and gives float32, (N, 3, H, W) in [0, 1] to (N, 3, H * scale, W * scale),
+        whatever the type of its body; it is copied. What runs is the attribute `network`
+    scale : output pixels per input pixel, along each side
+    halo : input pixels around a tile that its kept part depends on
+    exact : whether no output pixel sees farther than the halo, so that cutting loses nothing
+    alignment : tile starts must be multiples of this
+    device : "auto", "cpu", "cuda", "cuda:1" or "mps"
+    precision : "auto", "fp32", "bf16" or "fp16", of all but the network's ``tail``; see `lower`
+    tile : "auto", or the longest side that a tile may have, in input pixels, halos included
+    blend : "crop" lets tiles touch, "hann" mixes them; "auto" crops where that is exact
+
+    Raises
+    ------
+    ConfigError
+        If a name or number means nothing.
+    DeviceError
+        If the device is absent or cannot hold the network.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        scale: int,
+        halo: int,
+        exact: bool,
+        alignment: int = 1,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: int | str = "auto",
+        blend: str = "auto",
+    ) -> None:
+        self.scale, self.halo, self.alignment, self.exact = scale, halo, alignment, exact
+        self.device = found(device)
+        self.precision = _one_of("precision", precision, DTYPES) or best(self.device)
+        self.blend = _one_of("blend", blend, BLENDS) or ("crop" if exact else "hann")
+        self.tile = _tile(tile)
+        self.recomputed = 0
+        """Batches that were not finite in low precision and were computed again in float32."""
+        self.shrunk = 0
+        """Times that memory ran out and smaller tiles were taken."""
+        self._most_pixels = math.inf  # at once; falls when memory runs out
+        full = copy.deepcopy(network).float().eval().requires_grad_(False)
+        self._weights = {} if self.precision == "fp32" else numbers(full)
+        lowered = full if self.precision == "fp32" else lower(full, DTYPES[self.precision])
+        try:
+            self.network = lowered.to(self.device).to(memory_format=torch.channels_last)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceError(f"{self.device} has no room for the network; free memory") from error
+
+    def __call__(
+        self,
+        images: Tensor,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Enlarged images, (N, 3, H * scale, W * scale), float32, not clamped.
+
+        They lie on the device, or on the CPU where the device has no room for all of them.
+
+        Parameters
+        ----------
+        images : Tensor of shape (N, 3, H, W), float32, in [0, 1], on any device
+        cancelled : asked before each batch of tiles
+        on_tile : told after each batch how many tiles of how many are done
+
+        Raises
+        ------
+        PixelError
+            If the shape or type is another, or the input is not finite.
+        DeviceError
+            If memory runs out with the smallest tile too, or the output is not finite.
+        ConfigError
+            If the tile has no room for the halo.
+        Cancelled
+            If `cancelled` said so.
+        """
+        _check(images)
+        torch.get_num_threads()  # a new thread ignores set_num_threads until it asks
+        count, _, height, width = images.shape
+        plans = self._plans(count, height, width)
+        # not inference_mode: its results cannot be changed in place outside it
+        exactly = whole_float32(self.device) if self.precision == "fp32" else nullcontext()
+        with torch.no_grad(), exactly:
+            for tries, plan in enumerate(plans):
+                try:
+                    enlarged = self._enlarged(images, plan, cancelled, on_tile)
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                else:
+                    if tries:
+                        self._most_pixels = plan.batch * _pixels(plan.size, height, width)
+                    return enlarged
+                self.shrunk += 1
+                self._release()
+        raise DeviceError(self._exhausted(plan))
+
+    def plan(self, height: int, width: int, images: int = 1) -> tuple[Plan, list[Tile]]:
+        """How images of this size would be cut with the memory that is free now."""
+        plan = next(self._plans(images, height, width))
+        return plan, grid(height, width, self._tiles(plan.size))
+
+    def describe(self) -> dict[str, Any]:
+        """What was chosen, in words and numbers, for a dry run or a summary."""
+        return {
+            "device": str(self.device),
+            "precision": self.precision,
+            "tile": self.tile,
+            "blend": self.blend,
+            "halo": self.halo,
+            "alignment": self.alignment,
+            "exact": self.exact,
+            "scale": self.scale,
+            "bytes_per_pixel": round(self.cost.bytes_per_pixel),
+        }
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What one input pixel costs, measured when first asked for."""
+        try:
+            return cost(self.network)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{self.device} has no room to run the network; free memory"
+            ) from error
+
+    def _tiles(self, size: int) -> Tiles:
+        fade = max(self.halo, _LEAST_FADE) if self.blend == "hann" else 0
+        return Tiles(size=size, halo=self.halo, alignment=self.alignment, fade=fade)
+
+    def _plans(self, images: int, height: int, width: int) -> Iterator[Plan]:
+        """The plan that memory suggests, and smaller ones in case it is wrong."""
+        fits = smallest(height, width, self._tiles(1))
+        fixed = isinstance(self.tile, int)
+        room = self._room(images * height * width)
+        size = int(self.tile) if fixed else max(_side(room, height, width), fits)
+        size = min(size, max(height, width))
+        self._check_room(images, size, height, width)
+        batch = self._batch(images, size, height, width, room)
+        yield Plan(size, batch)
+        if batch > 1:
+            yield Plan(size, 1)
+        for _ in range(0 if fixed else _TRIES - 1):
+            if size <= fits:
+                return
+            size = max(size // 2, fits)
+            yield Plan(size, 1)
+
+    def _room(self, pixels: int) -> float:
+        """Input pixels that may be computed at once: in half the free memory, beside the output."""
+        free = free_bytes(self.device) // 2
+        output = pixels * self._output_bytes
+        beside = free - output if output <= free // 2 or self.device.type == "cpu" else free
+        return min(
+            max(beside, 0) / self.cost.bytes_per_pixel,
+            _MOST_NUMBERS / self.cost.numbers_per_pixel,
+            self._most_pixels,
+        )
+
+    def _check_room(self, images: int, size: int, height: int, width: int) -> None:
+        """Stop before the system does: it would end the process and not say why."""
+        pixels = _pixels(size, height, width)
+        needed, free = pixels * self.cost.bytes_per_pixel, free_bytes(self.device)
+        if self.device.type == "cpu" and pixels < images * height * width:
+            needed += images * height * width * self._output_bytes
+        if needed > free:
+            raise DeviceError(
+                f"{width} x {height} px in tiles of {size} px need {_mib(needed)} of memory and"
+                f" {self.device} has {_mib(free)} free; free memory, or take a smaller"
+                f" {'tile' if self.tile == size else 'image or model'}"
+            )
+
+    def _batch(self, images: int, size: int, height: int, width: int, room: float) -> int:
+        """How many tiles at once: one on a CPU, which has nothing to gain from more."""
+        if self.device.type == "cpu" or size < smallest(height, width, self._tiles(1)):
+            return 1
+        pixels = _pixels(size, height, width)
+        most = min(_PIXELS_AT_ONCE // pixels, int(room / pixels), _MOST_IMAGES_AT_ONCE)
+        work = images * len(grid(height, width, self._tiles(size)))
+        rounds = math.ceil(work / max(most, 1))
+        return math.ceil(work / rounds)
+
+    def _enlarged(
+        self,
+        images: Tensor,
+        plan: Plan,
+        cancelled: Callable[[], bool] | None,
+        on_tile: Callable[[int, int], None] | None,
+    ) -> Tensor:
+        height, width = images.shape[2:]
+        tiles = grid(height, width, self._tiles(plan.size))
+        work = list(itertools.product(range(len(images)), tiles))
+        target: Tensor | None = None
+        for at in range(0, len(work), plan.batch):
+            if cancelled is not None and cancelled():
+                raise Cancelled(f"stopped before tile {at + 1} of {len(work)}")
+            part = work[at : at + plan.batch]
+            enlarged = self._finite(self._read(images, part))
+            if len(tiles) == 1 and len(part) == len(work):
+                target = enlarged
+            else:
+                target = self._target(images) if target is None else target
+                for (image, tile), pixels in zip(part, enlarged, strict=True):
+                    self._place(target[image], pixels, tile)
+            if on_tile is not None:
+                on_tile(at + len(part), len(work))
+        assert target is not None
+        return target
+
+    def _read(self, images: Tensor, part: list[tuple[int, Tile]]) -> Tensor:
+        pieces = [
+            images[i, :, t.y.read_from : t.y.read_to, t.x.read_from : t.x.read_to] for i, t in part
+        ]
+        return torch.stack(pieces).to(self.device, memory_format=torch.channels_last)
+
+    def _place(self, image: Tensor, enlarged: Tensor, tile: Tile) -> None:
+        """Put the kept part of a tile where it belongs: (3, H, W) each."""
+        y, x, scale = tile.y, tile.x, self.scale
+        kept = enlarged[
+            :,
+            (y.keep_from - y.read_from) * scale : (y.keep_to - y.read_from) * scale,
+            (x.keep_from - x.read_from) * scale : (x.keep_to - x.read_from) * scale,
+        ]
+        slot = image[
+            :, y.keep_from * scale : y.keep_to * scale, x.keep_from * scale : x.keep_to * scale
+        ]
+        if self.blend == "crop":
+            slot.copy_(kept)
+            return
+        down, across = (torch.from_numpy(window(span, scale)).to(kept.device) for span in (y, x))
+        slot += (kept * down[:, None] * across).to(slot.device)
+
+    def _target(self, images: Tensor) -> Tensor:
+        """An empty output, on the device or, where that has no room, on the CPU."""
+        n, channels, height, width = images.shape
+        shape = n, channels, height * self.scale, width * self.scale
+        if n * height * width * self._output_bytes <= free_bytes(self.device) // 4:
+            with suppress(torch.OutOfMemoryError):
+                return torch.zeros(shape, device=self.device)
+        return torch.zeros(shape)
+
+    @property
+    def _output_bytes(self) -> int:
+        return 3 * 4 * self.scale**2
+
+    def _finite(self, x: Tensor) -> Tensor:
+        """What the network makes of tiles; again in float32 where that is not finite."""
+        y = self._applied(self.network, x)
+        if _is_finite(y):
+            return y
+        if not _is_finite(x):
+            raise PixelError("the image holds values that are not finite; mask or fill them first")
+        if self.precision != "fp32":
+            self.recomputed += 1
+            y = self._applied(raised(self.network, self._weights), x)
+            if _is_finite(y):
+                return y
+        raise DeviceError(f"the network gave values that are not finite on {self.device}, in fp32")
+
+    def _applied(self, network: nn.Module, x: Tensor) -> Tensor:
+        y = network(x)
+        shape = (*x.shape[:2], x.shape[2] * self.scale, x.shape[3] * self.scale)
+        if y.shape != shape or y.dtype != torch.float32:
+            raise ConfigError(
+                f"the network makes {y.dtype} {tuple(y.shape)} of {tuple(x.shape)}, and at scale"
+                f" {self.scale} it should be torch.float32 {shape}"
+            )
+        return y
+
+    def _release(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _exhausted(self, plan: Plan) -> str:
+        if isinstance(self.tile, int):
+            return (
+                f"memory of {self.device} ran out with the fixed tile of {self.tile} px;"
+                ' use a smaller one or "auto"'
+            )
+        return (
+            f"memory of {self.device} ran out even with tiles of {plan.size} px;"
+            " free memory or take a smaller model"
+        )
+
+
+def _one_of(what: str, name: str, names: Any) -> str | None:
+    if name != "auto" and name not in names:
+        raise ConfigError(f"no {what} is called {name!r}; use auto, {', '.join(names)}")
+    return None if name == "auto" else name
+
+
+def _tile(tile: int | str) -> int | str:
+    if tile == "auto" or (isinstance(tile, int) and tile > 0):
+        return tile
+    raise ConfigError(f'a tile of {tile!r} makes no sense; use "auto" or a number of pixels')
+
+
+def _check(images: Tensor) -> None:
+    if not isinstance(images, Tensor) or images.dtype != torch.float32:
+        raise PixelError(f"images must be a float32 tensor, not {_kind(images)}")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise PixelError(f"images must have the shape (N, 3, H, W), not {tuple(images.shape)}")
+
+
+def _kind(images: Any) -> str:
+    return str(images.dtype) if isinstance(images, Tensor) else type(images).__name__
+
+
+def _is_finite(pixels: Tensor) -> bool:
+    """Whether all are finite; the sum is one pass and says so in all but freak cases."""
+    return bool(pixels.sum().isfinite()) or bool(pixels.isfinite().all())
+
+
+def _pixels(size: int, height: int, width: int) -> int:
+    return min(size, height) * min(size, width)
+
+
+def _side(room: float, height: int, width: int) -> int:
+    """The longest side of a tile of at most `room` pixels; a plane may be narrower than it."""
+    if height * width <= room:
+        return max(height, width)
+    square = math.isqrt(int(room))
+    return max(square, int(room) // min(height, width))
+
+
+def _mib(size_bytes: float) -> str:
+    return f"{size_bytes / 2**20:,.0f} MiB"

@@ -1,0 +1,88 @@
+"""The types that a network computes in, and the way there and back."""
+
+import contextlib
+import copy
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_float32_on_cuda = threading.Lock()
+
+
+def best(device: torch.device) -> str:
+    """The name of the fastest type that a device computes in and that serves for pictures."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    asks = "_is_amx_tile_supported", "_is_avx512_bf16_supported"  # private: may go at any time
+    fast = device.type == "cpu" and any(getattr(torch.cpu, ask, bool)() for ask in asks)
+    return "bf16" if fast else "fp32"
+
+
+def lower(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of a network that computes in `dtype`, and takes and gives float32 still.
+
+    All but its ``tail`` is cast, and buffers of the network itself, which belong to its float32
+    path: the last convolution and what is added to it decide the last bits. A network without a
+    ``tail`` is cast whole.
+    """
+    network = copy.deepcopy(network)
+    if not hasattr(network, "tail"):
+        return _Cast(network.to(dtype), dtype)
+    for name, child in network.named_children():
+        if name != "tail":
+            child.to(dtype)
+    for parameter in network.parameters(recurse=False):
+        parameter.data = parameter.data.to(dtype)
+    return network
+
+
+def numbers(network: nn.Module) -> dict[str, Tensor]:
+    """Floating-point parameters and buffers by name, the same before and after `lower`."""
+    network = network.inner if isinstance(network, _Cast) else network
+    named = itertools.chain(network.named_parameters(), network.named_buffers())
+    return {name: tensor for name, tensor in named if tensor.is_floating_point()}
+
+
+def raised(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a lowered network in float32, with the weights that it was lowered from.
+
+    Whatever it came to hold since, such as statistics of an image, it keeps.
+    """
+    network = copy.deepcopy(network)
+    low = {name for name, tensor in numbers(network).items() if tensor.dtype != torch.float32}
+    now = numbers(network.float())
+    with torch.no_grad():
+        for name in low & weights.keys():
+            now[name].copy_(weights[name])
+    return network
+
+
+@contextlib.contextmanager
+def whole_float32(device: torch.device) -> Iterator[None]:
+    """Convolve with all 24 bits: CUDA drops 13 of them unless told, and that for the process."""
+    if device.type != "cuda":
+        yield
+        return
+    with _float32_on_cuda, torch.backends.cudnn.flags(allow_tf32=False):
+        yield
+
+
+class _Cast(nn.Module):
+    """A network in another type behind a face of float32."""
+
+    def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.inner = inner
+        self.dtype = dtype
+
+    def float(self) -> "_Cast":
+        self.dtype = torch.float32
+        return super().float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.to(self.dtype)).float()
