@@ -1,0 +1,82 @@
+"""Reading a finished video again, packet by packet, before anybody relies on it."""
+
+from array import array
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from srpipe.errors import MediaError, TargetError
+from srpipe.io.video_sink import VideoSink
+from srpipe.io.video_source import VideoSource, opened
+
+
+def verify(part: Path, source: VideoSource, sink: VideoSink) -> dict[str, Any]:
+    """What a finished file holds: ``frames``, ``duration_s``, ``streams`` and ``bytes``.
+
+    Raises
+    ------
+    TargetError
+        If a frame, a time or a stream of the source is missing or wrong.
+    """
+    if source.frames_read != len(sink.times):
+        raise TargetError(
+            f"{part}: {source.frames_read} frames were read but {len(sink.times)} written;"
+            " report this as a bug"
+        )
+    try:
+        with opened(Path(part)) as container:
+            return _held(container, sink) | {"bytes": Path(part).stat().st_size}
+    except (MediaError, av.FFmpegError, OSError) as error:
+        raise TargetError(f"the finished file cannot be read again: {error}") from error
+    except _Wrong as wrong:
+        raise TargetError(
+            f"{part}: the finished file is wrong: {wrong}; another container, such as .mkv, or"
+            " another codec may do"
+        ) from None
+
+
+class _Wrong(Exception):  # noqa: N818 - named for what it says, and seen by nobody
+    """What is wrong with a file."""
+
+
+def _held(container: Any, sink: VideoSink) -> dict[str, Any]:
+    if len(container.streams) < sink.streams:
+        raise _Wrong(f"{len(container.streams)} of {sink.streams} streams are there")
+    stream = container.streams[sink.video_index]
+    if (stream.height, stream.width) != (sink.height, sink.width):
+        raise _Wrong(f"its size is {stream.width}x{stream.height}")
+    counts = [0] * len(container.streams)
+    times = array("q")
+    end = 0
+    for packet in container.demux():
+        if not packet.size:
+            continue
+        counts[packet.stream.index] += 1
+        if packet.stream.index == sink.video_index:
+            times.append(packet.pts)
+            end = max(end, packet.pts + (packet.duration or 0))
+    _check_times(sorted(times), stream.time_base, sink)
+    for index, copied in sink.copied.items():
+        if copied and not counts[index]:
+            raise _Wrong(f"stream {index} is empty")
+    return {
+        "frames": len(times),
+        "duration_s": float(end * stream.time_base),
+        "streams": len(container.streams),
+    }
+
+
+def _check_times(times: list[int], base: Fraction, sink: VideoSink) -> None:
+    """All frames are there, each within one tick of the output's clock of its time."""
+    if len(times) != len(sink.times):
+        raise _Wrong(f"it has {len(times)} frames of {len(sink.times)}")
+    ours = sink.source.time_base
+    here, there = base.numerator * ours.denominator, ours.numerator * base.denominator
+    for number, (found, asked) in enumerate(zip(times, sink.times, strict=True)):
+        if abs(found * here - asked * there) > here:
+            raise _Wrong(
+                f"frame {number} is at {float(found * base):.6f} s"
+                f" rather than at {float(asked * ours):.6f} s"
+            )

@@ -1,0 +1,227 @@
+"""Which encoder, pixel format and options hold a video best, and how an encoder is started."""
+
+import difflib
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import av
+
+from srpipe.errors import ConfigError
+from srpipe.io.video_formats import FULL, LIMITED, best_format, is_native, native, with_matrix
+from srpipe.pixels import UNSPECIFIED, Layout
+
+HDR_TRANSFERS = (16, 18)  # PQ and HLG, ITU-T H.273
+LOSSLESS = ("ffv1", "huffyuv", "ffvhuff", "utvideo", "png", "qtrle", "rawvideo", "libx264rgb")
+EVEN_SIDES_ONLY = ("libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc", "libsvtav1")
+X265_LEAST_SIDE = 16  # it refuses smaller pictures
+
+DEFAULTS: dict[str, dict[str, str]] = {
+    "libx264": {"crf": "16", "preset": "medium"},
+    "libx265": {"crf": "18", "preset": "medium"},
+    "libvpx-vp9": {"crf": "24", "b": "0", "row-mt": "1", "cpu-used": "2"},
+}
+"""Quality that hides nothing a model added; the cost is encoder time, which the user may change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """What was decided on: the encoder, its options, and the layout of the frames it is given."""
+
+    codec: str
+    pix_fmt: str
+    layout: Layout
+    options: Mapping[str, str]
+
+
+def chosen(
+    source: Layout,
+    *,
+    height: int,
+    width: int,
+    suffix: str,
+    codec: str | None,
+    pix_fmt: str | None,
+    options: Mapping[str, str],
+) -> Encoding:
+    """The encoder and format for a picture of this size that lose the least of a source.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such encoder, or it does not take the pixel format or the size.
+    """
+    name = codec or _default_codec(source, suffix, min(height, width))
+    offered = _formats(name, pix_fmt)
+    want = _wanted(source, lossless=name in LOSSLESS)
+    even = name in EVEN_SIDES_ONLY
+    found = best_format(offered, want, height if even else 0, width if even else 0)
+    if found is None:
+        raise ConfigError(
+            f"{name} takes no {pix_fmt or 'pixel format'} of {width}x{height};"
+            " choose even sides, another pixel format or another codec"
+        )
+    return Encoding(
+        codec=name,
+        pix_fmt=found,
+        layout=_layout(found, want),
+        options=DEFAULTS.get(name, {}) | dict(options),
+    )
+
+
+def losses(source: Layout, made: Encoding) -> list[str]:
+    """Plain sentences on what the encoding cannot hold of the source's samples."""
+    has, texts = made.layout, []
+    if source.alpha and not has.alpha:
+        texts.append(
+            f"transparency is not kept: {made.codec} has no place for it;"
+            " codec ffv1 in .mkv, or .webm, has"
+        )
+    if source.bits > has.bits:
+        texts.append(f"{source.bits} bits per sample become {has.bits}, the most {made.codec} has")
+    if source.family == "yuv" and (source.sub_y, source.sub_x) != (has.sub_y, has.sub_x):
+        texts.append(
+            f"chroma is stored as {made.pix_fmt}: {made.codec} takes the source's own format"
+            " only at other sizes, or not at all"
+        )
+    return texts
+
+
+def started(context: av.VideoCodecContext, made: Encoding, hdr: Mapping[str, bytes]) -> None:
+    """Open an encoder whose size, time base and pixel shape are set.
+
+    Raises
+    ------
+    ConfigError
+        If an option does not exist, or the encoder does not start with these values.
+    """
+    layout = made.layout
+    context.pix_fmt = made.pix_fmt
+    context.color_range = FULL if layout.full_range else LIMITED
+    context.colorspace, context.color_primaries = layout.matrix, layout.primaries
+    context.color_trc = layout.transfer
+    options = dict(made.options)
+    if layout.sub_y * layout.sub_x > 1 and layout.chroma_site != "left":
+        options["chroma_sample_location"] = layout.chroma_site
+    if made.codec == "libx265":
+        given = [options["x265-params"]] if "x265-params" in options else []
+        options["x265-params"] = ":".join(["log-level=error", *_hdr_parameters(hdr), *given])
+    context.options = options
+    try:
+        context.open()
+    except (av.FFmpegError, ValueError) as error:
+        listed = ", ".join(f"{key}={value}" for key, value in options.items())
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"the encoder {made.codec} does not start with {made.pix_fmt}"
+            f" {context.width}x{context.height} and {listed} ({reason}); change one of these"
+        ) from None
+    for key in context.options:  # what the encoder did not take
+        known = context.supported_options
+        names = [option.name for option in (*known.private, *known.generic)]
+        raise ConfigError(f"the encoder {made.codec} has no option {key};{nearest(key, names)}")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """A question naming the known word nearest to one, with a space before it; or a way out."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" did you mean {near[0]}?" if near else " leave it out, or look it up in FFmpeg's pages"
+
+
+def _default_codec(layout: Layout, suffix: str, side: int) -> str:
+    if suffix == ".webm":
+        return "libvpx-vp9"
+    deep = layout.bits > 10 and layout.family == "yuv"
+    wide = deep or layout.transfer in HDR_TRANSFERS
+    return "libx265" if wide and side >= X265_LEAST_SIDE else "libx264"
+
+
+def _formats(name: str, asked: str | None) -> list[str]:
+    """The pixel formats to choose from, those among an encoder's whose planes we can fill."""
+    codec = _encoder(name)
+    offered = [form.name for form in codec.video_formats or []]
+    offered = [form for form in offered or [asked or "yuv420p"] if is_native(form)]
+    if asked is None:
+        return offered
+    if asked not in offered:
+        raise ConfigError(
+            f"{name} takes no pixel format {asked};{nearest(asked, offered)}"
+            f" It takes {', '.join(offered)}"
+        )
+    return [asked]
+
+
+def _encoder(name: str) -> av.Codec:
+    try:
+        codec = av.Codec(name, "w")
+        if codec.type == "video":
+            return codec
+    except (av.FFmpegError, ValueError):
+        pass
+    known = [other for other in sorted(av.codecs_available) if _is_video_encoder(other)]
+    raise ConfigError(
+        f"there is no video encoder {name};{nearest(name, known)}"
+        " The usual ones are libx264, libx265, libvpx-vp9 and ffv1"
+    )
+
+
+def _is_video_encoder(name: str) -> bool:
+    try:
+        return av.Codec(name, "w").type == "video"
+    except (av.FFmpegError, ValueError):
+        return False
+
+
+def _wanted(layout: Layout, *, lossless: bool) -> Layout:
+    """The layout to look for: YUV for lossy codecs, which are made for it and played as such."""
+    if layout.family == "yuv" or lossless:
+        return layout
+    grid = 2 if layout.family == "gray" else 1
+    stated = layout.primaries != UNSPECIFIED or layout.transfer != UNSPECIFIED
+    return replace(
+        layout,
+        family="yuv",
+        sub_y=grid,
+        sub_x=grid,
+        full_range=False,
+        matrix=1,
+        primaries=layout.primaries if stated else 1,
+        transfer=layout.transfer if stated else 1,
+    )
+
+
+def _layout(name: str, want: Layout) -> Layout:
+    """What the frames are to be, given the format found for what was wanted."""
+    has = native(name)
+    assert has is not None
+    made = replace(
+        want, family=has.family, bits=has.bits, alpha=has.alpha, sub_y=has.sub_y, sub_x=has.sub_x
+    )
+    if has.family != "yuv":
+        return replace(made, full_range=True, matrix=0 if has.family == "rgb" else made.matrix)
+    if name.startswith("yuvj"):
+        made = replace(made, full_range=True)
+    if made.matrix in (UNSPECIFIED, 0):  # from RGB into YUV: BT.709, as for any large picture
+        made = with_matrix(replace(made, matrix=UNSPECIFIED), 1080, 1920)
+    return made
+
+
+def _hdr_parameters(records: Mapping[str, bytes]) -> list[str]:
+    """HDR records (libavutil/mastering_display_metadata.h) as options of x265."""
+    made = []
+    mastering = records.get("MASTERING_DISPLAY_METADATA", b"")
+    if mastering:
+        *numbers, has_primaries, has_luminance = struct.unpack("=20i2i", mastering[:88])
+        values = [Fraction(n, d or 1) for n, d in zip(numbers[::2], numbers[1::2], strict=True)]
+        red, green, blue, white = (
+            f"({round(x * 50000)},{round(y * 50000)})"  # x265 counts in 1/50000
+            for x, y in zip(values[0:8:2], values[1:8:2], strict=True)
+        )
+        light = f"({round(values[9] * 10000)},{round(values[8] * 10000)})"  # 1/10000 cd/m2
+        if has_primaries and has_luminance:
+            made.append(f"master-display=G{green}B{blue}R{red}WP{white}L{light}")
+    light_level = records.get("CONTENT_LIGHT_LEVEL", b"")
+    if light_level:
+        made.append("max-cll={},{}".format(*struct.unpack("=2I", light_level[:8])))
+    return made

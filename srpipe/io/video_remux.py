@@ -1,0 +1,218 @@
+"""The streams beside the enlarged one: sound, subtitles, attachments, copied packet by packet."""
+
+import io
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.container import OutputContainer
+
+from srpipe.errors import TargetError
+from srpipe.io.video_source import ATTACHED_PICTURE, opened
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+SKIPPED = av.stream.Discard.all
+UNKNOWN = "unknown codec"
+
+WRITTEN_BY_MUXERS = ("major_brand", "minor_version", "compatible_brands", "encoder")
+STATISTICS = (
+    *("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS_"),
+    *("ENCODER", "VENDOR_ID", "ALPHA_MODE"),
+)
+"""Tags that muxers make of a stream's packets and encoder; wrong for a stream encoded anew."""
+
+PLAIN_TAGS = frozenset(
+    (
+        *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
+        *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
+        *("network", "track", "disc", "creation_time"),
+    )
+)
+"""Tags that MP4 has a place for (libavformat/movenc.c); others need libav's metadata keys."""
+
+
+class Companions:
+    """Reads the source a second time and copies what is not the enlarged stream.
+
+    Packets are read only up to the time that the enlarged stream has reached, so that nothing
+    piles up. Streams that no container here can hold are left out, with a notice.
+    """
+
+    def __init__(self, path: Path, index: int, suffix: str) -> None:
+        self.notices: list[str] = []
+        self.copied: dict[int, int] = {}  # stream index in the output to packets
+        self.input = opened(path)
+        self._path = path
+        self._suffix = suffix
+        self._outputs: dict[int, av.stream.Stream] = {}
+        self._last: dict[int, int] = {}
+        self._waiting: av.Packet | None = None
+        self._shift_s = Fraction(0)
+        self.input.streams[index].discard = SKIPPED
+
+    def add(self, stream: av.stream.Stream, output: OutputContainer) -> None:
+        """Announce a stream of the source to the output.
+
+        Raises
+        ------
+        TargetError
+            If the container cannot hold it, and another could.
+        """
+        if self._is_chapter_track(stream):
+            return
+        if stream.disposition & ATTACHED_PICTURE and CONTAINERS[self._suffix] == "matroska":
+            name, kind = COVER_TYPES.get(stream.codec_context.name, ("cover", "image/unknown"))
+            name, kind = (
+                stream.metadata.get("filename", name),
+                stream.metadata.get("mimetype", kind),
+            )
+            output.add_attachment(name, kind, _cover(self._path, stream.index))
+            return
+        if not _can_hold(self._suffix, stream):
+            self._refuse(stream)
+            return
+        made = _added(output, stream)
+        if stream.type == "attachment":
+            return
+        self._outputs[stream.index] = made
+        self.copied[made.index] = 0
+
+    def start(self, shift_s: Fraction) -> None:
+        """Begin to read; all times will be `shift_s` seconds earlier than in the source."""
+        self._shift_s = shift_s
+        self._packets = self._demuxed()
+
+    def copy(self, output: OutputContainer, until_s: Fraction | None) -> None:
+        """Copy the packets up to a time of the output; all that are left where it is None."""
+        while True:
+            if self._waiting is None:
+                self._waiting = next(self._packets, None)
+            packet = self._waiting
+            if packet is None:
+                return
+            assert packet.dts is not None
+            if until_s is not None and packet.dts * packet.time_base > until_s:
+                return
+            target = self._outputs[packet.stream.index]
+            packet.stream = target
+            output.mux_one(packet)
+            self.copied[target.index] += 1
+            self._waiting = None
+
+    def close(self) -> None:
+        """Let go of the source."""
+        self.input.close()
+
+    def _demuxed(self) -> Iterator[av.Packet]:
+        streams = [self.input.streams[i] for i in self._outputs]
+        if not streams:
+            return
+        try:
+            for packet in self.input.demux(streams):
+                if not _is_filler(packet):
+                    self._set_times(packet)
+                    yield packet
+        except av.FFmpegError as error:
+            self.notices.append(
+                f"the other streams could be copied only in part: reading breaks off"
+                f" ({error.strerror})"
+            )
+
+    def _set_times(self, packet: av.Packet) -> None:
+        """Give the packet a decoding time that its stream's last one is not behind of."""
+        index, shift = packet.stream.index, round(self._shift_s / packet.time_base)
+        known = [time - shift for time in (packet.dts, packet.pts) if time is not None]
+        if packet.pts is not None:
+            packet.pts -= shift
+        least = self._last.get(index)
+        dts = known[0] if known else (least or 0)
+        if least is not None:
+            dts = max(dts, least + (packet.stream.type in ("audio", "video")))
+        packet.dts = self._last[index] = dts
+        packet.pts = max(dts, packet.pts) if packet.pts is not None else dts
+
+    def _is_chapter_track(self, stream: av.stream.Stream) -> bool:
+        """Whether MP4 shows its chapters as a stream too; the muxer makes that one itself."""
+        form = self.input.format.name
+        return bool("mov" in form and _name(stream) == "bin_data" and self.input.chapters())
+
+    def _refuse(self, stream: av.stream.Stream) -> None:
+        label = f"stream {stream.index} ({stream.type}, {_name(stream)})"
+        able = [suffix for suffix in (".mkv", ".mp4", ".mov") if _can_hold(suffix, stream)]
+        if able:
+            raise TargetError(
+                f"{label} of {self._path} does not fit into a {self._suffix} file;"
+                f" name an output that ends in {able[0]}"
+            )
+        self.notices.append(f"{label} is left out: no container known here can hold it")
+
+
+def stream_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of the enlarged stream that are still true of it."""
+    return {key: value for key, value in tags.items() if not key.upper().startswith(STATISTICS)}
+
+
+def file_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a file without those that a muxer writes itself."""
+    return {key: value for key, value in tags.items() if key not in WRITTEN_BY_MUXERS}
+
+
+def odd_tags(tags: Mapping[str, str]) -> list[str]:
+    """The names of the tags that MP4 can keep only as keys of libav's own kind."""
+    return sorted(set(file_tags(tags)) - PLAIN_TAGS)
+
+
+def _added(output: OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
+    """A stream of the output with the parameters, tags and dispositions of the source's."""
+    made = output.add_stream_from_template(stream, opaque=True)
+    if isinstance(stream, av.VideoStream) and stream.average_rate:
+        cast("av.VideoCodecContext", made.codec_context).framerate = stream.average_rate
+    made.metadata.update(stream.metadata)
+    made.disposition = stream.disposition
+    return made
+
+
+def _can_hold(suffix: str, stream: av.stream.Stream) -> bool:
+    """Whether libav writes a header with such a stream, which a trial in memory tells.
+
+    Data of a kind that libav has no name for (timed metadata of phones) is copied nowhere: what
+    explains it stands in the source's header, which libav does not carry over.
+    """
+    if stream.type == "data" and _name(stream) == UNKNOWN:
+        return False
+    trial = av.open(io.BytesIO(), "w", format=CONTAINERS[suffix], metadata_errors="surrogateescape")
+    try:
+        _added(trial, stream)
+        trial.start_encoding()
+    except (av.FFmpegError, ValueError, OSError):
+        return False
+    try:
+        trial.close()
+    except (av.FFmpegError, OSError):  # a trailer after no packets: not the question
+        return True
+    return True
+
+
+def _is_filler(packet: av.Packet) -> bool:
+    """Whether a packet only flushes a decoder, or is a pause in MP4 text that muxers write."""
+    if _name(packet.stream) == "mov_text":
+        return packet.size == 0 or bytes(packet) == b"\0\0"
+    return packet.size == 0 and packet.dts is None
+
+
+def _name(stream: av.stream.Stream) -> str:
+    if stream.codec_context is not None:
+        return stream.codec_context.name
+    return getattr(stream, "name", None) or UNKNOWN
+
+
+def _cover(path: Path, index: int) -> bytes:
+    """The bytes of a cover picture, which is the only packet of its stream."""
+    with opened(path) as container:
+        for packet in container.demux(container.streams[index]):
+            if packet.size:
+                return bytes(packet)
+    return b""

@@ -1,0 +1,366 @@
+"""Reading video: every frame once, in the order and at the time in which it is shown."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideData
+
+from srpipe.errors import MediaError, TruncatedError
+from srpipe.io.frames import Frame
+from srpipe.io.video_formats import Planes, with_matrix
+from srpipe.pixels import UNSPECIFIED, Layout
+
+ATTACHED_PICTURE = 1 << 10  # libav's AV_DISPOSITION_ATTACHED_PIC: cover art
+TS_DISCONT = 0x0200  # libav's AVFMT_TS_DISCONT: times may jump, and start anywhere
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # libav's own leave alpha out
+
+
+class VideoSource:
+    """The frames of a file's best video stream; may be iterated more than once.
+
+    Parameters
+    ----------
+    allow_truncated : go on past damage, and end where the file ends, rather than raise; `truncated`
+        then tells afterwards whether there was any
+
+    Attributes
+    ----------
+    height, width : of the first frame as stored, before any rotation
+    layout : of the first frame, with the matrix decided on where the file names none
+    count : how many frames the file claims; None where it does not say
+    duration_s : how long the file claims to be; None where it does not say
+    time_base : seconds per unit of the frames' times
+    start_s : when the file's clock starts, where a format starts it anywhere (MPEG-TS); else 0
+    rate : average frames per second, for information; no time is made from it
+    rotation : degrees counterclockwise by which a player turns the picture
+    display_matrix : the same as libav's nine numbers; None where there is none
+    sample_aspect_ratio : width of a pixel divided by its height; None where the file has none
+    hdr : libav's mastering display and light level records of the first frame, by name
+
+    Raises
+    ------
+    MediaError
+        If the file is no video; TruncatedError, while iterating, if it breaks or ends early.
+    """
+
+    def __init__(self, path: Path | str, *, allow_truncated: bool = False) -> None:
+        self.path = Path(path)
+        self.allow_truncated = allow_truncated
+        self._start()
+        with opened(self.path) as container:
+            self._read_header(container)
+            self._read_first_frame(container)
+        self._start()
+
+    @property
+    def notices(self) -> list[str]:
+        """What a user should know of the file, in plain sentences; grows while iterating."""
+        texts = [text for text, count in self._seen.items() if not count]
+        return texts + [text.format(n=count) for text, count in self._seen.items() if count]
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._start()
+        with opened(self.path) as container:
+            planes = Planes(self.codec)
+            clock = _Clock(self.time_base, self.rate, trust_pts="avi" not in self.format)
+            for picture in self._pictures(container):
+                if self._closed:
+                    break
+                yield self._frame(picture, planes, clock)
+                self.frames_read += 1
+            if not self._closed:
+                self._check_end(container)
+
+    def close(self) -> None:
+        """End an iteration before its next frame, and with it let go of the file.
+
+        The file is closed by the thread that iterates: libav does not survive it from another.
+        """
+        self._closed = True
+
+    def _start(self) -> None:
+        self.frames_read = 0
+        self.truncated = False
+        self._closed = False
+        self._packets = 0
+        self._seen: Counter[str] = Counter(getattr(self, "_standing", {}))
+
+    def _note(self, text: str, times: int = 1) -> None:
+        """Remember a sentence; with an {n} in it, it tells how often it was noted."""
+        self._seen[text] += times if "{n}" in text else 0
+
+    def _read_header(self, container: InputContainer) -> None:
+        stream: Any = best_video(container, self.path)
+        self.index = stream.index
+        self.codec = stream.codec_context.name
+        self.format = container.format.name
+        self.time_base: Fraction = stream.time_base
+        self.rate: Fraction | None = stream.average_rate or stream.guessed_rate
+        self.start_s = _start(container)
+        self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
+        self.count = _claimed_frames(stream, self.format)
+        self.duration_s = _claimed_seconds(container, stream)
+
+    def _read_first_frame(self, container: InputContainer) -> None:
+        try:
+            picture = next(self._pictures(container), None)
+        except TruncatedError:
+            picture = None
+        if picture is None:
+            raise MediaError(
+                f"{self.path}: no frame of its video can be decoded; the file is damaged"
+                " or incomplete, get it again"
+            )
+        self.height, self.width = picture.height, picture.width
+        stored = self._taken(picture, Planes(self.codec))[1]
+        self.layout = with_matrix(stored, self.height, self.width)
+        self.display_matrix = _display_matrix(picture)
+        self.rotation = int(picture.rotation) if self.display_matrix else 0
+        if abs(self.rotation) > 180:  # libav's way to say that the matrix is not a turn at all
+            self.display_matrix, self.rotation = None, 0
+        names = (SideData.MASTERING_DISPLAY_METADATA, SideData.CONTENT_LIGHT_LEVEL)
+        sides: Any = picture.side_data
+        self.hdr = {side.type.name: bytes(side) for side in sides if side.type in names}
+        self._seen.clear()
+        self._note_first(picture, stored)
+        self._standing = dict(self._seen)
+
+    def _note_first(self, picture: av.VideoFrame, stored: Layout) -> None:
+        if picture.interlaced_frame:
+            self._note(
+                "the video is interlaced; the lines of both fields are enlarged together,"
+                " so deinterlace it first if it shows motion"
+            )
+        if stored.matrix != self.layout.matrix:
+            name = {1: "BT.709", 5: "BT.601", 6: "BT.601"}[self.layout.matrix]
+            self._note(
+                f"the file does not say its colour matrix; {name} is taken, as players do at"
+                f" {self.width}x{self.height}, and written to the output"
+            )
+
+    def _pictures(self, container: InputContainer) -> Iterator[av.VideoFrame]:
+        """Decoded pictures to the last one that the decoder holds back."""
+        stream: Any = container.streams[self.index]
+        decoder = _decoder(stream)
+        packets = container.demux(stream)
+        while not self._closed:
+            packet = None
+            try:
+                packet = next(packets)
+                self._packets += bool(packet.size)
+            except StopIteration:
+                return
+            except av.FFmpegError as error:
+                self._damage(f"reading breaks off ({error.strerror})")
+            if packet is not None and packet.is_corrupt:
+                self._damage("a part of the video is incomplete")
+            try:
+                yield from decoder.decode(packet)
+            except av.error.EOFError:
+                return
+            except av.FFmpegError as error:
+                self._damage(f"decoding fails ({error.strerror})")
+
+    def _damage(self, what: str) -> None:
+        """Remember that the file is damaged, or refuse it."""
+        self.truncated = True
+        self._note("damaged places in the file: {n}; all frames that can be decoded are kept")
+        if not self.allow_truncated:
+            raise TruncatedError(
+                f"{self.path}: {what} after {self.frames_read} frames; the file is damaged or"
+                " incomplete, get it again, or allow truncated input to keep what there is",
+                frames=self.frames_read,
+            )
+
+    def _check_end(self, container: InputContainer) -> None:
+        """Refuse a file that has less in it than its own header says."""
+        stream: Any = container.streams[self.index]
+        claimed = _claimed_packets(stream, self.format)
+        if self._packets < claimed:
+            self._damage(f"the video ends ({self._packets} of {claimed} pictures are there)")
+        elif _claimed_bytes(self.path) > self.path.stat().st_size:
+            self._damage("the file ends before the size in its header, and the video")
+
+    def _taken(self, picture: av.VideoFrame, planes: Planes) -> tuple[tuple, Layout]:
+        try:
+            return planes.taken(picture)
+        except MediaError as error:
+            raise MediaError(f"{self.path}: {error}") from None
+
+    def _frame(self, picture: av.VideoFrame, planes: Planes, clock: "_Clock") -> Frame:
+        samples, layout = self._taken(picture, planes)
+        if (picture.height, picture.width) != (self.height, self.width):
+            self._note("frames that are not of the size of the first: {n}")
+        if picture.is_corrupt:
+            self._note("frames that were damaged, and that the decoder patched up: {n}")
+        if layout.matrix == UNSPECIFIED:
+            layout = replace(layout, matrix=self.layout.matrix)
+        pts, how = clock.time(picture.pts, picture.dts, picture.duration)
+        if how:
+            self._note(how)
+        return Frame(
+            planes=samples,
+            layout=layout,
+            pts=pts,
+            duration=picture.duration or None,
+            time_base=self.time_base,
+        )
+
+
+class _Clock:
+    """Strictly increasing presentation times out of what a decoder says about time.
+
+    Of the presentation and the decoding time of each frame, the kind that ran backwards less
+    often is taken, as libav's best-effort timestamp does.
+    """
+
+    def __init__(self, time_base: Fraction, rate: Fraction | None, *, trust_pts: bool) -> None:
+        self._step = max(1, round(1 / (rate * time_base))) if rate else 1
+        self._last: int | None = None
+        self._next = 0
+        self._faults = [0 if trust_pts else 1, 0]
+        self._lasts: list[int | None] = [None, None]
+
+    def time(self, pts: int | None, dts: int | None, duration: int | None) -> tuple[int, str]:
+        """The time to show a frame at, and a sentence about it where it was not the file's."""
+        for kind, value in enumerate((pts, dts)):
+            last = self._lasts[kind]
+            if value is not None:
+                self._faults[kind] += last is not None and value <= last
+                self._lasts[kind] = value
+        trusted = self._faults[0] <= self._faults[1] or dts is None
+        value = pts if trusted and pts is not None else dts
+        how = ""
+        if value is None:
+            value = self._next
+            how = "frames without a time, which were given one from the stream's rate: {n}"
+        elif self._last is not None and value <= self._last:
+            value = self._last + 1
+            how = "frames with the time of another, which were moved by a tick or more: {n}"
+        self._last = value
+        self._next = value + (duration or self._step)
+        return value, how
+
+
+def opened(path: Path) -> InputContainer:
+    """A file opened by libav for reading.
+
+    Raises
+    ------
+    MediaError
+        If there is no such file, or it is not a media file that libav can read.
+    """
+    if not path.exists():
+        raise MediaError(f"{path}: there is no such file; check the name")
+    if path.is_dir():
+        raise MediaError(f"{path}: this is a folder, not a video; name a file in it")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path}: the file is empty; get it again")
+    try:
+        return av.open(f"file:{path}", "r", metadata_errors="surrogateescape")
+    except PermissionError:
+        raise MediaError(f"{path}: no permission to read the file; change its rights") from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(
+            f"{path}: this cannot be read as a video ({reason}); the file is damaged,"
+            " incomplete or something else"
+        ) from None
+
+
+def best_video(container: InputContainer, path: Path) -> av.VideoStream:
+    """The stream that players show first: not cover art, the most pixels, the default one."""
+    streams = [s for s in container.streams.video if not s.disposition & ATTACHED_PICTURE]
+    best = container.streams.best("video")
+    if best in streams:
+        streams = [best]
+    if not streams:
+        held = sorted({stream.type for stream in container.streams})
+        what = f"only {' and '.join(held)}" if held else "no streams at all"
+        raise MediaError(f"{path}: there is no video in the file, {what}; name a video")
+    if streams[0].codec_context is None:
+        raise MediaError(
+            f"{path}: no decoder here knows the codec of its video; convert it to another first"
+        )
+    return streams[0]
+
+
+def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
+    """The stream's decoder; for VP8 and VP9 with alpha the one that decodes alpha.
+
+    It works on several slices at once but on one frame at a time (PyAV's default): with several
+    frames at once PyAV loses good frames next to damaged ones without an error.
+    """
+    usual = stream.codec_context
+    name = ALPHA_DECODERS.get(usual.name, "")
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    if tags.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return usual
+    decoder = av.CodecContext.create(name, "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    decoder.color_primaries, decoder.color_trc = usual.color_primaries, usual.color_trc
+    return decoder
+
+
+def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
+    sides: Any = picture.side_data
+    found = [bytes(side) for side in sides if side.type == SideData.DISPLAYMATRIX]
+    return tuple(memoryview(found[0]).cast("i")) if found else None
+
+
+def _start(container: InputContainer) -> Fraction:
+    running = container.format.flags & TS_DISCONT
+    return Fraction(container.start_time or 0, av.time_base) if running else Fraction(0)
+
+
+# --- what a header claims ------------------------------------------------------------------------
+
+
+def _claimed_frames(stream: av.VideoStream, form: str) -> int | None:
+    """Frames to be shown; in MOV and MP4 those that an edit list hides are not counted."""
+    if "mov" in form and len(stream.index_entries):
+        return len(stream.index_entries) - sum(e.is_discard for e in stream.index_entries)
+    return stream.frames or None
+
+
+def _claimed_packets(stream: av.VideoStream, form: str) -> int:
+    """Packets that are surely there in a whole file; 0 where nothing can be said."""
+    if "mov" in form:
+        return len(stream.index_entries)
+    return stream.frames if form == "ivf" else 0
+
+
+def _claimed_seconds(container: InputContainer, stream: av.VideoStream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
+
+
+def _claimed_bytes(path: Path) -> int:
+    """How long a Matroska, WebM or AVI file says it is; 0 where it does not say."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head[:4] == b"RIFF":
+        return 8 + int.from_bytes(head[4:8], "little")
+    if head[:4] != b"\x1a\x45\xdf\xa3":  # the identifiers are those of EBML and of Segment
+        return 0
+    size, start = _ebml_size(head, 4)
+    segment = start + size
+    if head[segment : segment + 4] != b"\x18\x53\x80\x67":
+        return 0
+    size, start = _ebml_size(head, segment + 4)
+    return start + size
+
+
+def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
+    """A variable-length size (RFC 8794, section 4) and the place after it; 0 where unknown."""
+    length = 9 - head[at].bit_length()
+    value = int.from_bytes(head[at : at + length], "big") & ((1 << 7 * length) - 1)
+    unknown = value == (1 << 7 * length) - 1
+    return (-(1 << 62) if unknown else value), at + length

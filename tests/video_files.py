@@ -1,0 +1,197 @@
+"""Small clips for the tests of video, made with PyAV alone and not with the code under test."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+REGULAR = [n * 40 for n in range(12)]  # 25 frames per second in milliseconds
+UNEVEN = [0, 40, 90, 120, 250, 290, 1000, 1001, 1060, 1500, 1510, 2000]
+FONT = bytes(range(256)) * 3
+
+
+def pattern(number, fmt, height, width):
+    """A picture that differs from frame to frame, in any 8- or 16-bit format."""
+    frame = av.VideoFrame(width, height, fmt)
+    for at, plane in enumerate(frame.planes):
+        part = next(part for part in frame.format.components if part.plane == at)
+        kind = np.uint8 if part.bits == 8 else np.uint16
+        lines = np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)
+        y, x = np.mgrid[: lines.shape[0], : lines.shape[1]]
+        lines[:] = (64 + (3 * x + 5 * y + 11 * number + 40 * at) % 120) << (part.bits - 8)
+    return frame
+
+
+def make(
+    path: Path,
+    *,
+    form=None,
+    codec="libx264",
+    fmt="yuv420p",
+    size=(48, 64),
+    times=REGULAR,
+    base=Fraction(1, 1000),
+    options=None,
+    extras=(),
+    before=None,
+    keys=True,
+    **context,
+):
+    """Write a clip; `extras` are functions that add a stream and return its packets."""
+    muxer = {}
+    if path.suffix in (".mp4", ".mov"):
+        muxer["video_track_timescale"] = str(base.denominator)
+        muxer["movflags"] = "+use_metadata_tags" if keys else "+write_colr"
+    with av.open(str(path), "w", format=form, container_options=muxer) as out:
+        out.metadata["title"] = "A title"
+        stream = out.add_stream(codec, rate=25, options=options or {})
+        stream.height, stream.width = size
+        stream.pix_fmt = fmt
+        stream.codec_context.time_base = base
+        for key, value in context.items():
+            setattr(stream.codec_context, key, value)
+        stream.metadata["language"] = "fra"
+        if before:
+            before(out, stream)
+        packets = [packet for extra in extras for packet in extra(out)]
+        ends = dict(zip(times, [*times[1:], times[-1] + 40], strict=True))
+        for number, pts in enumerate(times):
+            frame = pattern(number, fmt, *size)
+            frame.pts, frame.time_base = pts, base
+            frame.color_range = stream.codec_context.color_range
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        for packet in packets:
+            if packet.stream is stream:
+                packet.duration = ends[packet.pts] - packet.pts
+        out.start_encoding()
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            out.mux_one(packet)
+    return path
+
+
+def sound(language, codec="aac", seconds=0.6, disposition=0, start=0):
+    """An audio track."""
+
+    def add(out):
+        stream = out.add_stream(codec, rate=8000, layout="mono")
+        stream.metadata["language"] = language
+        stream.metadata["title"] = f"Sound in {language}"
+        stream.disposition = disposition
+        packets, step = [], 1024
+        stream.codec_context.open()
+        kind = stream.codec_context.format
+        for sample in range(0, int(8000 * seconds), step):
+            wave = np.sin(np.arange(sample, sample + step) / 9) * 0.3
+            samples = wave.astype("f4") if "flt" in kind.name else (wave * 32767).astype("i2")
+            frame = av.AudioFrame.from_ndarray(samples[None], format=kind.name, layout="mono")
+            frame.sample_rate, frame.time_base = 8000, Fraction(1, 8000)
+            frame.pts = sample + 8000 * start
+            packets += stream.encode(frame)
+        return packets + stream.encode(None)
+
+    return add
+
+
+def subtitles(codec="subrip", language="deu"):
+    """A track with two lines of text."""
+
+    def add(out):
+        stream = out.add_mux_stream(codec)
+        stream.time_base = Fraction(1, 1000)
+        stream.metadata["language"] = language
+        stream.disposition = av.stream.Disposition.forced
+        packets = []
+        for pts, text in ((100, b"Guten Tag"), (300, b"Auf Wiedersehen")):
+            body = len(text).to_bytes(2, "big") + text if codec == "mov_text" else text
+            packet = av.Packet(body)
+            packet.pts = packet.dts = pts
+            packet.duration, packet.time_base, packet.stream = 150, Fraction(1, 1000), stream
+            packets.append(packet)
+        return packets
+
+    return add
+
+
+def other_video(size=(32, 32)):
+    """A second video stream, smaller than the first."""
+
+    def add(out):
+        stream = out.add_stream("mpeg4", rate=5)
+        stream.height, stream.width = size
+        packets = []
+        for number in range(3):
+            packets += stream.encode(pattern(number, "yuv420p", *size))
+        return packets + stream.encode(None)
+
+    return add
+
+
+def font(out):
+    """An attached file."""
+    out.add_attachment("letters.ttf", "font/ttf", FONT)
+    return []
+
+
+def chapters(out, _stream):
+    """Two chapters with names."""
+    base = Fraction(1, 1000)
+    out.set_chapters(
+        [
+            {"id": 1, "start": 0, "end": 200, "time_base": base, "metadata": {"title": "One"}},
+            {"id": 2, "start": 200, "end": 480, "time_base": base, "metadata": {"title": "Two"}},
+        ]
+    )
+
+
+def png():
+    """The bytes of a small picture."""
+    with io.BytesIO() as file:
+        with av.open(file, "w", format="image2pipe") as out:
+            stream = out.add_stream("png", rate=1)
+            stream.height = stream.width = 8
+            stream.pix_fmt = "rgb24"
+            for frame in (pattern(0, "rgb24", 8, 8), None):
+                out.mux(stream.encode(frame))
+        return file.getvalue()
+
+
+def held(path):
+    """What a file holds, as PyAV says: streams with their tags and packets, tags, chapters."""
+    with av.open(str(path)) as file:
+        streams = [
+            {
+                "type": stream.type,
+                "codec": stream.codec_context.name if stream.codec_context else None,
+                "language": stream.metadata.get("language"),
+                "title": stream.metadata.get("title"),
+                "disposition": int(stream.disposition),
+                "packets": [],
+            }
+            for stream in file.streams
+        ]
+        chapters = [
+            (c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"].get("title"))
+            for c in file.chapters()
+        ]
+        attached = [(s.name, s.mimetype, s.data) for s in file.streams if s.type == "attachment"]
+        for packet in file.demux():
+            if packet.size:
+                when = packet.pts * packet.time_base
+                kept = (when, packet.duration * packet.time_base, bytes(packet))
+                streams[packet.stream.index]["packets"].append(kept)
+        return {
+            "streams": streams,
+            "chapters": chapters,
+            "attached": attached,
+            "title": file.metadata.get("title"),
+        }
+
+
+def pictures(path, stream=None):
+    """Decoded pictures of the first video stream by PyAV alone, and their times in seconds."""
+    with av.open(str(path)) as file:
+        video = file.streams[stream] if stream is not None else file.streams.video[0]
+        return [(f.pts, f.pts * video.time_base, f) for f in file.decode(video)]
