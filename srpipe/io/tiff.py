@@ -1,0 +1,227 @@
+"""TIFF as a picture: one page, 8 or 16 bit or float32; grey, RGB or palette, maybe with alpha.
+
+Stacks, more bands, and files whose tags place their pixels on a map or under a microscope are
+refused: such tags would no longer fit the larger picture, and dropping them in silence is worse.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from srpipe.errors import MediaError
+from srpipe.io.picture import Metadata, Picture, check_size, frame_of
+
+GEO = (33550, 33922, 34264, 34735, 42112, 42113)  # GeoTIFF 1.1, and what GDAL adds
+SAID = (269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 33432)  # who, what, when, which way up
+ORIENTATION, XMP, EXIF, GPS = 274, 700, 34665, 34853
+KEPT = (33723, 34377)  # IPTC and Photoshop, as they are
+COLOURED = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, tifffile.PHOTOMETRIC.PALETTE)
+GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+LOSSLESS = ("LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA")
+NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
+BYTE, TEXT, SHORT, LONG = 1, 2, 3, 4
+INCH_CM = 2.54
+CLASSIC_BYTES_MAX = 2**32 - 2**25  # offsets have 32 bits; some room for tags
+
+
+def read(path: Path) -> Picture:
+    """The picture in a TIFF file.
+
+    Raises
+    ------
+    MediaError
+        If it holds anything but one plain picture, values that are no numbers, or is damaged.
+    """
+    with tifffile.TiffFile(path) as file:
+        page = _only_page(file, path)
+        check_size(page.imagelength, page.imagewidth, path)
+        _check_kind(page, path)
+        pixels = _pixels(page)
+        tags = page.tags
+        return Picture(
+            frame=frame_of(pixels),
+            metadata=Metadata(
+                icc=page.iccprofile,
+                exif=_exif(path),
+                xmp=_bytes(tags.valueof(XMP)),
+                density=_density(page),
+                inches=page.tags.valueof(296, INCH) in (INCH, CENTIMETRE),
+            ),
+            format="tiff",
+            own=_own(page),
+            notices=_float_notice(pixels, path),
+        )
+
+
+def write(part: Path, picture: Picture) -> None:
+    """Write a picture as TIFF; one beyond 4 GiB (BigTIFF) goes without its EXIF directory."""
+    own, about = picture.own or {}, picture.metadata
+    pixels = picture.frame.planes[0]
+    alpha = picture.frame.layout.alpha
+    big = pixels.nbytes > CLASSIC_BYTES_MAX
+    exif = Image.Exif()
+    if about.exif and not big:
+        exif.load(about.exif)
+    tifffile.imwrite(
+        part,
+        pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+        bigtiff=big,
+        byteorder="<",
+        photometric="minisblack" if picture.frame.layout.family == "gray" else "rgb",
+        planarconfig="contig" if pixels.shape[2] > 1 else None,
+        extrasamples=[own.get("alpha", 2)] if alpha else None,
+        compression=own.get("compression", "ADOBE_DEFLATE"),
+        predictor=own.get("predictor", True),
+        tile=own.get("tile"),
+        iccprofile=about.icc,
+        software=False,
+        metadata=None,
+        extratags=list(_extra(picture, exif)),
+        **_resolution(about),
+    )
+    if not big:
+        _append_directories(part, exif)
+
+
+def _only_page(file: tifffile.TiffFile, path: Path) -> Any:
+    every: Any = file.pages
+    pages = [page for page in every if not (page.is_reduced or page.is_mask)]
+    if len(pages) != 1 or file.series[0].ndim > 3:
+        raise MediaError(f"{path} is a stack of {len(pages)} pages; split it into single pictures")
+    if file.is_ome or any(pages[0].tags.get(tag) for tag in GEO):
+        place = "under a microscope (OME)" if file.is_ome else "on a map"
+        raise MediaError(
+            f"{path} has tags that place it {place}, which a larger picture would not keep;"
+            " save it as a plain TIFF first"
+        )
+    return pages[0]
+
+
+def _check_kind(page: Any, path: Path) -> None:
+    bits, channels = page.bitspersample, page.samplesperpixel
+    palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
+    plain = (np.uint8, 8), (np.uint16, 16), (np.float32, 32)
+    if (page.dtype, bits) not in plain and not (palette and bits in (1, 2, 4)):
+        raise MediaError(
+            f"{path} has samples of {bits} bits ({page.dtype}); convert them to 8 or 16 bits"
+            " without sign, or to float32"
+        )
+    colours = 1 if page.photometric in GREY or palette else 3
+    if page.photometric not in (*COLOURED, *GREY) or channels - colours not in (0, 1):
+        raise MediaError(
+            f"{path} has {channels} bands of {page.photometric.name}; convert it to grey or RGB,"
+            " with or without alpha"
+        )
+
+
+def _pixels(page: Any) -> np.ndarray:
+    """Pixels (H, W) or (H, W, C), black at 0, palette looked up."""
+    pixels = page.asarray()
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
+        pixels = np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        return (page.colormap >> 8).astype(np.uint8).T[pixels]
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype != np.float32:
+        grey = pixels[..., :1] if pixels.ndim == 3 else pixels
+        np.subtract(np.iinfo(page.dtype).max, grey, out=grey)
+    return pixels
+
+
+def _own(page: Any) -> dict[str, Any]:
+    """How the file was packed, as far as packing again the same way keeps every bit."""
+    name = page.compression.name
+    plain = name == "NONE"
+    return {
+        "compression": None if plain else name if name in LOSSLESS else "ADOBE_DEFLATE",
+        "predictor": None if plain or name == "PACKBITS" else page.predictor != 1,
+        "tile": (page.tilelength, page.tilewidth) if page.is_tiled else None,
+        "alpha": page.extrasamples[0] if page.extrasamples else 2,
+        "texts": {t.code: t.value for t in page.tags if t.code in SAID},
+        "kept": [(t.code, t.dtype, t.count, t.value) for t in page.tags if t.code in KEPT],
+    }
+
+
+def _exif(path: Path) -> bytes | None:
+    """What the file says in EXIF's terms, as EXIF of its own; None where it says nothing."""
+    every, said = Image.Exif(), Image.Exif()
+    with path.open("rb") as file:
+        every.load_from_fp(file)
+        for tag, value in every.items():
+            if tag in SAID:
+                said[tag] = value
+        for directory in (EXIF, GPS):
+            if inside := every.get_ifd(directory):
+                said[directory] = inside
+    return said.tobytes().removeprefix(b"Exif\0\0") if len(said) else None
+
+
+def _density(page: Any) -> tuple[float, float] | None:
+    x, y = page.tags.valueof(282), page.tags.valueof(283)
+    unit = INCH_CM if page.tags.valueof(296) == CENTIMETRE else 1
+    return (y[0] / y[1] * unit, x[0] / x[1] * unit) if x and y and x[1] and y[1] else None
+
+
+def _bytes(value: Any) -> bytes | None:
+    return value.encode() if isinstance(value, str) else bytes(value) if value else None
+
+
+def _float_notice(pixels: np.ndarray, path: Path) -> tuple[str, ...]:
+    if pixels.dtype != np.float32:
+        return ()
+    low, high = float(pixels.min()), float(pixels.max())
+    if not np.isfinite([low, high]).all():
+        raise MediaError(f"{path} has values that are no numbers; fill them in first")
+    if low < 0 or high > 1:
+        return (f"{path} has values from {low:g} to {high:g}, and the models know 0 to 1",)
+    return ()
+
+
+def _extra(picture: Picture, exif: Image.Exif) -> Iterator[tuple[int, int, int, Any, bool]]:
+    """Tags as tifffile takes them: code, type, count, value, and whether on the first page only."""
+    if picture.metadata.xmp:
+        yield XMP, BYTE, len(picture.metadata.xmp), picture.metadata.xmp, True
+    for code, dtype, count, value in (picture.own or {}).get("kept", ()):
+        yield code, dtype, count, value, True
+    for code in SAID:
+        value = (picture.own or {}).get("texts", exif).get(code)
+        if isinstance(value, str) and value:
+            yield code, TEXT, 0, value.encode(), True
+        elif code == ORIENTATION and value:
+            yield code, SHORT, 1, value, True
+    for code in (EXIF, GPS):
+        if exif.get_ifd(code):
+            yield code - 1, LONG, 1, 0, True  # holds the place; tifffile writes no such tag itself
+
+
+def _resolution(about: Metadata) -> dict[str, Any]:
+    if not about.density:
+        return {}
+    y, x = about.density
+    return {"resolution": (x, y), "resolutionunit": INCH if about.inches else NO_UNIT}
+
+
+def _append_directories(part: Path, exif: Image.Exif) -> None:
+    """Write EXIF and GPS behind the pixels, and where they are over the tags that wait for it."""
+    for code in (EXIF, GPS):
+        inside = exif.get_ifd(code)
+        if not inside:
+            continue
+        directory = ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+        for tag, value in inside.items():
+            directory[tag] = value
+        with part.open("r+b") as file:
+            at = file.seek(0, 2)
+            at += file.write(b"\0" * (-at % 2))
+            file.write(directory.tobytes(at))
+        with tifffile.TiffFile(part) as written:
+            first: Any = written.pages[0]
+            entry = first.tags[code - 1].offset
+        with part.open("r+b") as file:
+            file.seek(entry)
+            file.write(struct.pack("<HHII", code, LONG, 1, at))

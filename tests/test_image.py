@@ -1,0 +1,374 @@
+import io
+import struct
+import zlib
+from dataclasses import replace
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from srpipe.errors import ConfigError, MediaError, TargetError
+from srpipe.io import exif, format_of, image
+from srpipe.io.picture import Picture, frame_of, layout_in
+
+SHAPES = [(13, 17), (13, 17, 2), (13, 17, 3), (13, 17, 4)]
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta><rdf tiff:ImageWidth="17" exif:PixelYDimension="13" dc:title="a"/></x:xmpmeta>'
+
+
+def noise(shape, dtype):
+    rng = np.random.default_rng(7)
+    if dtype == "float32":
+        return rng.random(shape, dtype=dtype)
+    return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def doubled(picture: Picture) -> Picture:
+    pixels = picture.frame.planes[0].repeat(2, 0).repeat(2, 1)
+    return picture.enlarged(frame_of(pixels), 2)
+
+
+def written(path, picture):
+    image.write(path, picture)
+    image.verify(path, picture)
+    return image.read(path)
+
+
+def camera_exif(**ifd0):
+    about = Image.Exif()
+    about.update({271: "Maker", 274: 6, 282: 72.0, 283: 72.0, **ifd0})
+    about[0x8769] = {0xA002: 17, 0xA003: 13, 0x927C: b"maker\0note", 0x9003: "2020:01:02 03:04:05"}
+    about[0x8825] = {1: "N", 2: (52.0, 30.0, 1.5)}
+    return about.tobytes().removeprefix(image.EXIF_MARK)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_every_sample_type_comes_back_bit_for_bit(tmp_path, suffix, shape, dtype):
+    if suffix == ".png" and dtype == "float32":
+        pytest.skip("PNG has no float samples")
+    pixels = noise(shape, dtype)
+    source = tmp_path / f"in{suffix}"
+    if suffix == ".png":
+        source.write_bytes(imagecodecs.png_encode(pixels))
+    else:
+        alpha = len(shape) == 3 and shape[2] in (2, 4)
+        colour = "rgb" if shape[2:] in ((3,), (4,)) else "minisblack"
+        tifffile.imwrite(
+            *(source, pixels),
+            photometric=colour,
+            planarconfig="contig" if len(shape) == 3 else None,
+            extrasamples=["unassalpha"] if alpha else None,
+        )
+    picture = image.read(source)
+    frame = picture.frame
+    assert np.array_equal(frame.planes[0], pixels.reshape(13, 17, -1))
+    assert frame.layout.bits == {"uint8": 8, "uint16": 16, "float32": 32}[dtype]
+    assert frame.layout.family == ("gray" if frame.planes[0].shape[2] < 3 else "rgb")
+    assert frame.layout.alpha == (frame.planes[0].shape[2] in (2, 4))
+    back = written(tmp_path / "out.part", picture)
+    assert np.array_equal(back.frame.planes[0], frame.planes[0])
+    assert back.frame.layout == frame.layout
+
+
+def test_jpeg_comes_back_within_its_tolerance(tmp_path):
+    ramp = np.linspace(0, 255, 64)
+    pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], ramp[::-1, None]), -1)
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "a.jpg", quality=100)
+    picture = image.read(tmp_path / "a.jpg")
+    back = written(tmp_path / "b.part", picture)
+    error = np.abs(back.frame.planes[0].astype(int) - picture.frame.planes[0])
+    assert error.max() <= 6  # smooth pictures at quality 95, 4:4:4
+    with Image.open(tmp_path / "b.part") as seen:
+        assert seen.layer[0][1:3] == (1, 1)  # as many samples of chroma as of luma
+
+
+def test_grey_jpeg_stays_grey(tmp_path):
+    Image.fromarray(noise((13, 17), "uint8")).save(tmp_path / "a.jpg")
+    back = written(tmp_path / "b.part", image.read(tmp_path / "a.jpg"))
+    assert back.frame.layout.family == "gray"
+    assert back.frame.planes[0].shape == (13, 17, 1)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_lossless_webp_stays_lossless_and_keeps_colours_under_transparency(tmp_path, channels):
+    pixels = noise((13, 17, channels), "uint8")
+    pixels[..., -1:] *= channels == 3
+    Image.fromarray(pixels).save(tmp_path / "a.webp", lossless=True, exact=True)
+    picture = image.read(tmp_path / "a.webp")
+    assert picture.lossless
+    back = written(tmp_path / "b.part", picture)
+    assert np.array_equal(back.frame.planes[0], pixels[..., : back.frame.planes[0].shape[2]])
+
+
+def test_lossy_webp_stays_lossy(tmp_path):
+    Image.fromarray(noise((13, 17, 4), "uint8")).save(tmp_path / "a.webp", quality=80)
+    picture = image.read(tmp_path / "a.webp")
+    assert not picture.lossless
+    assert not written(tmp_path / "b.part", picture).lossless
+
+
+def test_palettes_and_bits_become_grey_or_rgb(tmp_path):
+    index = Image.new("P", (4, 3))
+    index.putpalette([255, 0, 0, 0, 255, 0])
+    index.putpixel((1, 2), 1)
+    index.save(tmp_path / "p.png")
+    index.save(tmp_path / "pa.png", transparency=0)
+    index.save(tmp_path / "p.tif")
+    Image.new("1", (4, 3), 1).save(tmp_path / "1.png")
+    for name in ("p.png", "p.tif"):
+        assert image.read(tmp_path / name).frame.planes[0][2, :2].tolist() == [
+            [255, 0, 0],
+            [0, 255, 0],
+        ]
+    seen = image.read(tmp_path / "pa.png").frame
+    assert seen.planes[0][2, :2].tolist() == [[255, 0, 0, 0], [0, 255, 0, 255]]
+    one = image.read(tmp_path / "1.png").frame
+    assert one.layout.family == "gray"
+    assert one.planes[0].min() == 255
+
+
+def test_white_is_zero_tiff_is_turned_over(tmp_path):
+    pixels = noise((13, 17), "uint16")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite")
+    picture = image.read(tmp_path / "a.tif")
+    assert np.array_equal(picture.frame.planes[0][..., 0], 65535 - pixels)
+    assert np.array_equal(
+        written(tmp_path / "b.part", picture).frame.planes[0], picture.frame.planes[0]
+    )
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_profile_exif_xmp_and_size_on_paper_go_over(tmp_path, suffix):
+    source = Image.fromarray(noise((13, 17, 3), "uint8"))
+    options = {
+        "icc_profile": ICC,
+        "exif": image.EXIF_MARK + camera_exif(),
+        "dpi": (300, 150),
+        "lossless": True,
+    }
+    if suffix != ".png":
+        options["xmp"] = XMP
+    if suffix == ".tif":
+        loaded = Image.Exif()
+        loaded.load(options["exif"])
+        loaded[700] = options.pop("xmp")
+        options["exif"] = loaded
+    source.save(tmp_path / f"a{suffix}", **options)
+    picture = doubled(image.read(tmp_path / f"a{suffix}"))
+    image.write(tmp_path / f"b{suffix}", picture)
+    image.verify(tmp_path / f"b{suffix}", picture)
+    back = image.read(tmp_path / f"b{suffix}").metadata
+    assert back.icc == ICC
+    if suffix != ".webp":
+        assert back.density == pytest.approx((300, 600), abs=0.03)  # PNG counts per metre
+    if suffix != ".png":
+        assert b'tiff:ImageWidth="34" exif:PixelYDimension="26" dc:title="a"' in back.xmp
+    with Image.open(tmp_path / f"b{suffix}") as seen:  # an independent reader
+        about = seen.getexif()
+        assert about[274] == 6
+        assert about[271] == "Maker"
+        inside = about.get_ifd(0x8769)
+        assert (inside[0xA002], inside[0xA003]) == (34, 26)
+        assert inside[0x927C] == b"maker\0note"
+        assert about.get_ifd(0x8825)[2] == (52.0, 30.0, 1.5)
+
+
+def test_xmp_of_a_png_goes_over(tmp_path):
+    info = image.read(_png(tmp_path / "a.png", (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)))
+    back = written(tmp_path / "b.part", doubled(info))
+    assert b'tiff:ImageWidth="34"' in back.metadata.xmp
+
+
+def test_png_colour_and_text_chunks_go_over_and_pixel_aspect_stays(tmp_path):
+    chunks = [(b"cHRM", bytes(32)), (b"gAMA", struct.pack(">I", 45455)), (b"tEXt", b"Title\0x")]
+    source = _png(tmp_path / "a.png", *chunks, (b"pHYs", struct.pack(">IIB", 4, 3, 0)))
+    image.write(tmp_path / "b.png", doubled(image.read(source)))
+    data = (tmp_path / "b.png").read_bytes()
+    for name, body in [*chunks, (b"pHYs", struct.pack(">IIB", 8, 6, 0))]:
+        assert name + body in data
+
+
+def test_tiff_keeps_packing_tiles_and_words(tmp_path):
+    tifffile.imwrite(
+        *(tmp_path / "a.tif", noise((64, 96, 3), "uint16")),
+        photometric="rgb",
+        compression="lzw",
+        predictor=True,
+        tile=(32, 32),
+        resolution=(50, 40),
+        resolutionunit="none",
+        description="füße".encode(),
+        metadata=None,
+    )
+    image.write(tmp_path / "b.tif", doubled(image.read(tmp_path / "a.tif")))
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        page = file.pages[0]
+        assert page.compression.name == "LZW"
+        assert page.predictor == 2
+        assert (page.tilewidth, page.tilelength) == (32, 32)
+        assert page.description == "füße"
+        assert page.tags.valueof(282) == (100, 1)
+        assert page.tags.valueof(296) == 1
+
+
+def test_premultiplied_alpha_stays_premultiplied(tmp_path):
+    pixels = noise((13, 17, 4), "uint8")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["assocalpha"])
+    image.write(tmp_path / "b.tif", image.read(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.pages[0].extrasamples == (1,)
+        assert np.array_equal(file.asarray(), pixels)
+
+
+def test_exif_sizes_grow_in_place_and_past_65535():
+    before = camera_exif()
+    after = exif.enlarged(before, 5000)
+    assert len(after) == len(before)
+    seen = Image.Exif()
+    seen.load(after)
+    assert seen.get_ifd(0x8769)[0xA002] == 17 * 5000
+    assert seen[282] == 72 * 5000
+
+
+@pytest.mark.parametrize("damaged", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"junk" * 9])
+def test_damaged_exif_is_left_alone(damaged):
+    assert exif.enlarged(damaged, 4) == damaged
+
+
+def test_exif_that_points_at_itself_ends():
+    loop = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x8769, 4, 1, 8, 0)
+    assert exif.enlarged(loop, 4) == loop
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "family"), [("png", 16, "rgb"), ("jpeg", 8, "rgb"), ("webp", 8, "rgb")]
+)
+def test_another_format_takes_as_many_bits_as_it_can(name, bits, family):
+    assert layout_in(frame_of(noise((2, 2, 3), "float32")).layout, name).bits == bits
+    assert layout_in(frame_of(noise((2, 2), "uint8")).layout, name).family == (
+        "rgb" if name == "webp" else "gray"
+    )
+
+
+def test_jpeg_refuses_opacity():
+    with pytest.raises(ConfigError, match="JPEG cannot hold opacity; write PNG"):
+        layout_in(frame_of(noise((2, 2, 4), "uint8")).layout, "jpeg")
+
+
+def test_what_starts_the_file_decides_and_not_its_name(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", "JPEG")
+    assert format_of(tmp_path / "a.png") == "jpeg"
+    assert image.read(tmp_path / "a.png").format == "jpeg"
+
+
+def test_verify_sees_a_changed_pixel(tmp_path):
+    picture = image.read(_png(tmp_path / "a.png"))
+    image.write(tmp_path / "b.part", picture)
+    other = picture.frame.planes[0].copy()
+    other[5, 5] ^= 1
+    with pytest.raises(TargetError, match="other pixels"):
+        image.verify(tmp_path / "b.part", replace(picture, frame=frame_of(other)))
+
+
+def _png(path, *chunks, size=(17, 13), pixels=None):
+    data = imagecodecs.png_encode(noise((13, 17, 3), "uint8"))
+    extra = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+    path.write_bytes(data[:33] + extra + data[33:])
+    return path
+
+
+def _bomb(path):
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    data = bytearray(_png(path).read_bytes())
+    data[12:33] = head + struct.pack(">I", zlib.crc32(head))
+    path.write_bytes(data)
+
+
+def _jpeg_bomb(path):
+    Image.new("RGB", (8, 8)).save(path, "JPEG")
+    data = path.read_bytes()
+    at = data.index(b"\xff\xc0") + 5
+    path.write_bytes(data[:at] + struct.pack(">HH", 60000, 60000) + data[at + 4 :])
+
+
+def _cut(path):
+    buffer = io.BytesIO()
+    Image.fromarray(noise((64, 64, 3), "uint8")).save(
+        buffer, {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"}[path.suffix]
+    )
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+
+
+def _flip(path):
+    _cut(path)
+    data = bytearray(_png(path).read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def _animated(path):
+    frames = [Image.new("RGB", (4, 4), c) for c in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def _tiff(**options):
+    pixels = options.pop("pixels", noise((13, 17), "uint8"))
+    return lambda path: tifffile.imwrite(path, pixels, **options)
+
+
+BAD = {
+    "cut png": ("a.png", _cut, "ends before its last line"),
+    "flipped png": ("a.png", _flip, "damaged PNG"),
+    "cut jpeg": ("a.jpg", _cut, "damaged JPEG"),
+    "cut webp": ("a.webp", _cut, "damaged WEBP"),
+    "cut tiff": ("a.tif", _cut, "damaged TIFF"),
+    "text png": ("a.png", lambda p: p.write_text("hello"), "is not the PNG file its name says"),
+    "empty": ("a.png", lambda p: p.write_bytes(b""), "is empty"),
+    "absent": ("a.png", lambda p: None, "does not exist"),
+    "folder": ("a.png", lambda p: p.mkdir(), "is a directory"),
+    "bmp": ("a.bmp", lambda p: Image.new("RGB", (4, 4)).save(p), "convert it to PNG or TIFF"),
+    "bomb": ("a.png", _bomb, "60000 x 60000 px"),
+    "jpeg bomb": ("a.jpg", _jpeg_bomb, "absurdly large"),
+    "apng": ("a.png", _animated, "animated"),
+    "webp": ("a.webp", _animated, "animated"),
+    "cmyk": ("a.jpg", lambda p: Image.new("CMYK", (4, 4)).save(p), "printing inks"),
+    "stack": (
+        "a.tif",
+        _tiff(pixels=noise((5, 13, 17), "uint8"), photometric="minisblack"),
+        "stack",
+    ),
+    "bands": (
+        "a.tif",
+        _tiff(pixels=noise((13, 17, 5), "uint8"), planarconfig="contig"),
+        "5 bands",
+    ),
+    "int32": ("a.tif", _tiff(pixels=np.zeros((13, 17), "int32")), "32 bits"),
+    "signed": ("a.tif", _tiff(pixels=np.zeros((13, 17), "int16")), "int16"),
+    "nan": ("a.tif", _tiff(pixels=np.full((13, 17), np.nan, "float32")), "no numbers"),
+    "geo": ("a.tif", _tiff(extratags=[(33550, 12, 3, (1.0, 1.0, 0.0), True)]), "on a map"),
+    "ome": ("a.tif", _tiff(ome=True), "under a microscope"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_plain_picture_is_refused_in_one_line(tmp_path, case):
+    name, make, message = BAD[case]
+    make(tmp_path / name)
+    with pytest.raises(MediaError, match=message) as raised:
+        image.read(tmp_path / name)
+    assert "\n" not in str(raised.value)
+    assert name in str(raised.value)
+
+
+def test_float_values_beyond_one_are_read_and_noted(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4), 7.5, "float32"))
+    picture = image.read(tmp_path / "a.tif")
+    assert picture.frame.planes[0].max() == 7.5
+    assert "from 7.5 to 7.5" in picture.notices[0]
