@@ -1,0 +1,78 @@
+"""One input to one output, whichever kind it is.
+
+A job is planned first, which reads the input's header and touches nothing, and then run. What it
+writes appears whole or not at all.
+"""
+
+import threading
+from pathlib import Path
+
+from srpipe.jobs import picture, video
+from srpipe.jobs.engine import Engine
+from srpipe.jobs.plan import Plan, plan
+from srpipe.jobs.report import Event, Kind, Report, Result, unheard
+from srpipe.jobs.target import is_folder
+from srpipe.settings import RunSettings
+
+__all__ = [
+    "Engine",
+    "Event",
+    "Plan",
+    "Report",
+    "Result",
+    "is_folder",
+    "plan",
+    "run",
+    "unheard",
+    "upscale",
+]
+
+
+def upscale(
+    source: str | Path,
+    target: str | Path | None = None,
+    settings: RunSettings | None = None,
+    *,
+    report: Report = unheard,
+    cancelled: threading.Event | None = None,
+) -> Result:
+    """Enlarge a picture or a video.
+
+    Parameters
+    ----------
+    source : a PNG, JPEG, WebP, TIFF, or anything FFmpeg takes for a video
+    target : a file; or a folder, if it exists or ends with a slash; by default
+        ``{stem}_{model}_x{scale}{suffix}`` beside the source
+    settings : by default those that the command line has
+    report : called with each event, in the thread of the caller for videos
+    cancelled : set it to stop within a second
+
+    Raises
+    ------
+    SrpipeError
+        If the input cannot be read, the output cannot be written, or a setting does not fit;
+        Cancelled if that was asked for. Nothing is left behind then.
+    """
+    planned = plan(Path(source), target, settings or RunSettings())
+    return run(planned, Engine(), report=report, cancelled=cancelled or threading.Event())
+
+
+def run(
+    planned: Plan, engine: Engine, *, report: Report = unheard, cancelled: threading.Event
+) -> Result:
+    """Do what was planned; `engine` keeps the network for the next plan.
+
+    Raises
+    ------
+    SrpipeError
+        As in `upscale`.
+    """
+    report(Event(kind="plan", source=planned.source, facts=planned.to_dict()))
+    if planned.exists:
+        result = planned.result(status="skipped")
+    else:
+        way = picture.run if planned.kind == "picture" else video.run
+        result = way(planned, engine, report=report, cancelled=cancelled)
+    kind: Kind = "skipped" if planned.exists else "done"
+    report(Event(kind=kind, source=planned.source, facts=result.to_dict()))
+    return result

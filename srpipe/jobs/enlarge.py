@@ -1,0 +1,82 @@
+"""One frame in, one larger frame out: what stands between a source and a sink."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srpipe.color import from_rgb, to_rgb
+from srpipe.device import free_bytes
+from srpipe.infer import Upscaler
+from srpipe.io.frames import Frame
+from srpipe.pixels import Layout
+from srpipe.resample import resize
+
+
+class Enlarger:
+    """Make larger frames of frames.
+
+    Parameters
+    ----------
+    layout : how the result is to be laid out
+    size : height and width of the result; a frame of another size than the first one, which some
+        videos have, is brought to it
+    on_tile : told how many tiles of how many are done
+    """
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        layout: Layout,
+        size: tuple[int, int],
+        *,
+        cancelled: threading.Event,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._upscaler = upscaler
+        self._layout = layout
+        self._size = size
+        self._cancelled = cancelled
+        self._on_tile = on_tile
+
+    def __call__(self, frame: Frame) -> Frame:
+        """The frame, enlarged, at the same time."""
+        with torch.no_grad():
+            planes = from_rgb(self._enlarged(frame), self._layout)
+        return Frame(
+            planes=tuple(plane.cpu().numpy() for plane in planes),
+            layout=self._layout,
+            pts=frame.pts,
+            duration=frame.duration,
+            time_base=frame.time_base,
+        )
+
+    def _enlarged(self, frame: Frame) -> Tensor:
+        """RGB, or RGBA where it is wanted and there, (1, 3 or 4, H, W).
+
+        Nothing is clamped before the network: codes beyond black and white, which video may hold,
+        then come out beyond black and white again. `from_rgb` clamps to what codes can say.
+        """
+        planes = [_tensor(plane).to(self._upscaler.device) for plane in frame.planes]
+        picture = to_rgb(planes, frame.layout)
+        rgb = self._fitted(
+            self._upscaler(picture[:, :3], cancelled=self._cancelled.is_set, on_tile=self._on_tile)
+        )
+        if not (self._layout.alpha and frame.layout.alpha):
+            return rgb
+        return torch.cat([rgb, self._fitted(picture[:, 3:].to(rgb.device))], dim=1)
+
+    def _fitted(self, x: Tensor) -> Tensor:
+        return x if tuple(x.shape[-2:]) == self._size else resize(x, self._size)
+
+
+def free_memory_bytes() -> int:
+    """Memory that the results of an `Enlarger`, which are on the CPU, can still have."""
+    return free_bytes(torch.device("cpu"))
+
+
+def _tensor(plane: np.ndarray) -> Tensor:
+    """The same memory as a tensor, or a copy where a tensor may not share it."""
+    return torch.from_numpy(np.require(plane, requirements=["C", "W"]))

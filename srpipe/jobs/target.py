@@ -1,0 +1,141 @@
+"""Where a result goes, and how it appears there: whole, or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from srpipe.errors import ConfigError, SrpipeError, TargetError
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows: two runs with one target are then not told apart
+    fcntl = None  # type: ignore[assignment]
+
+
+def resolved(target: str | Path | None, name: str, source: Path) -> Path:
+    """The file that a result is published as.
+
+    Parameters
+    ----------
+    target : a file; or a folder, if it exists or ends with a slash; or None, beside the source
+    name : of the file, where `target` does not give one
+
+    Raises
+    ------
+    ConfigError
+        If it is the source itself.
+    """
+    if target is None:
+        path = source.with_name(name)
+    else:
+        path = Path(target) / name if is_folder(target) else Path(target)
+    if path.resolve() == source.resolve() or (exists(path) and path.samefile(source)):
+        raise ConfigError(f"{path} is the input itself; choose another name with -o")
+    return path
+
+
+def is_folder(target: str | Path) -> bool:
+    """Whether a target means a folder to put files in."""
+    return str(target).endswith(("/", os.sep)) or os.path.isdir(target)  # no error, unlike Path
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file of this name.
+
+    Raises
+    ------
+    TargetError
+        If there cannot be one, such as when the name is too long.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise TargetError(_refusal(path, error)) from error
+
+
+def check_folder(folder: Path, *, may_be_made: bool) -> None:
+    """See that files can be written to a folder.
+
+    Raises
+    ------
+    TargetError
+        If it is not there, is no folder, or takes no files.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if exists(path))
+    if not nearest.is_dir():
+        raise TargetError(f"{nearest} is a file, so nothing can be written below it; change -o")
+    if nearest != folder and not may_be_made:
+        raise TargetError(f"the folder {folder} does not exist; make it, or change -o")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise TargetError(f"{nearest} takes no files from you; change its rights, or use -o")
+
+
+@contextmanager
+def published(target: Path) -> Iterator[Path]:
+    """A file `{target}.part` to write to; it becomes the target when the block ends well.
+
+    When it ends with an error, the file is gone, and so is a folder that was made for it.
+
+    Raises
+    ------
+    TargetError
+        If the file cannot be made or written, or another run is writing it.
+    """
+    part = part_of(target)
+    made = [path for path in (target.parent, *target.parent.parents) if not exists(path)]
+    lock: int | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = _locked(part)
+        yield part
+        _synced(part)
+        os.replace(part, target)
+        _synced(target.parent)
+    except BaseException as error:
+        if lock is not None:
+            part.unlink(missing_ok=True)
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        if isinstance(error, OSError) and not isinstance(error, SrpipeError):
+            raise TargetError(_refusal(target, error)) from error
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def part_of(target: Path) -> Path:
+    """The name under which a target grows."""
+    return target.with_name(f"{target.name}.part")
+
+
+def _locked(part: Path) -> int:
+    """Make the file and hold it against other runs; the system lets go of it if we are killed."""
+    file = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+    if fcntl is None:
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = os.path.samestat(os.fstat(file), part.stat())  # or its writer has just renamed it
+    except OSError:
+        ours = False
+    if not ours:
+        os.close(file)
+        raise TargetError(f"another run is writing {part}; wait for its end, or change -o")
+    return file
+
+
+def _synced(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _refusal(target: Path, error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{target} cannot be written: {reason}; make room or change its rights, or use -o"

@@ -1,0 +1,281 @@
+import errno
+import os
+import threading
+
+import av
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from srpipe import jobs
+from srpipe.errors import Cancelled, ConfigError, TargetError
+from srpipe.jobs.target import published
+from srpipe.settings import RunSettings
+
+
+@pytest.fixture
+def settings(toy):
+    def make(**values):
+        return RunSettings(**{"model": "toy", "weights": toy, "perception": 0.0} | values)
+
+    return make
+
+
+@pytest.fixture
+def picture(tmp_path):
+    Image.fromarray(noise((9, 7, 3))).save(tmp_path / "in.png")
+    return tmp_path / "in.png"
+
+
+def noise(shape, dtype="uint8"):
+    top = np.iinfo(dtype).max
+    return np.random.default_rng(3).integers(0, top, shape, dtype=dtype, endpoint=True)
+
+
+def clip(path, frames=5, size=(32, 48), **options):
+    """A video of flat greys, 16 codes apart, at uneven times."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "0", "g": "2"} | options)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(
+                np.full((size[0] * 3 // 2, size[1]), 128, np.uint8), format="yuv420p"
+            )
+            frame.planes[0].update(bytes([40 + 16 * i % 160]) * frame.planes[0].buffer_size)
+            frame.pts = i * (i + 1) // 2
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def pixels_of(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def doubled(pixels):
+    return pixels.repeat(2, 0).repeat(2, 1)
+
+
+def test_a_picture_is_enlarged_beside_itself(picture, settings):
+    result = jobs.upscale(picture, settings=settings())
+    assert result.target == picture.with_name("in_toy_x2.png")
+    assert result.status == "done"
+    assert (result.size_before, result.size_after) == ((9, 7), (18, 14))
+    assert np.array_equal(pixels_of(result.target), doubled(pixels_of(picture)))
+    assert names(picture.parent) == ["in.png", "in_toy_x2.png"]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_sixteen_bits_grey_and_alpha_come_through(tmp_path, settings, channels):
+    pixels = noise((9, 7, channels), "uint16")
+    colour = "rgb" if channels > 2 else "minisblack"
+    tifffile.imwrite(
+        *(tmp_path / "in.tif", pixels if channels > 1 else pixels[..., 0]),
+        photometric=colour,
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+    )
+    result = jobs.upscale(tmp_path / "in.tif", settings=settings())
+    back = tifffile.imread(result.target).reshape(18, 14, channels)
+    assert back.dtype == np.uint16
+    colours = max(channels - 1, 1) if channels in (2, 4) else channels
+    assert np.array_equal(back[..., :colours], doubled(pixels)[..., :colours])
+    if channels in (2, 4):  # bicubic: near the truth, and never a copy of the colours
+        mean = back[..., -1].reshape(9, 2, 7, 2).mean((1, 3))
+        assert np.corrcoef(mean.ravel(), pixels[..., -1].ravel())[0, 1] > 0.95
+
+
+def test_opaque_stays_opaque(tmp_path, settings):
+    pixels = noise((9, 7, 4))
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    result = jobs.upscale(tmp_path / "in.png", settings=settings())
+    assert pixels_of(result.target)[..., 3].min() == 255
+
+
+def test_perception_is_0_for_tiff_and_1_for_the_rest_unless_asked(tmp_path, settings):
+    flat = np.full((4, 4, 3), 200, np.uint8)
+    Image.fromarray(flat).save(tmp_path / "in.png")
+    tifffile.imwrite(tmp_path / "in.tif", flat, photometric="rgb")
+    made = {}
+    for name, perception in [("in.png", None), ("in.tif", None), ("in.png", 0.5)]:
+        result = jobs.upscale(
+            tmp_path / name, settings=settings(perception=perception, overwrite=True)
+        )
+        made[name, perception] = result.perception, pixels_of(result.target).mean()
+    assert made == {
+        ("in.png", None): (1.0, 100),
+        ("in.tif", None): (0.0, 200),
+        ("in.png", 0.5): (0.5, 150),
+    }
+
+
+def test_a_video_keeps_its_frames_times_and_greys(tmp_path, settings):
+    source = clip(tmp_path / "in.mp4")
+    seen = []
+    result = jobs.upscale(source, settings=settings(crf=0), report=seen.append)
+    assert result.target == tmp_path / "in_toy_x2.mp4"
+    assert result.frames == result.checked["frames"] == 5
+    before, after = _frames(source), _frames(result.target)
+    assert [time for time, _ in after] == [time for time, _ in before]
+    for (_, small), (_, large) in zip(before, after, strict=True):
+        assert large.shape == (64, 96)
+        assert np.abs(large.astype(int) - doubled(small)).max() <= 1
+    assert [event.kind for event in (seen[0], seen[-1])] == ["plan", "done"]
+    assert seen[-2].facts["done"] == 5
+    assert seen[-1].facts["limited_by"] in ("decode", "infer", "encode")
+    assert names(tmp_path) == ["in.mp4", "in_toy_x2.mp4"]
+
+
+def _frames(path):
+    with av.open(str(path)) as file:
+        return [
+            (frame.pts * frame.time_base, frame.to_ndarray(format="gray"))
+            for frame in file.decode(video=0)
+        ]
+
+
+def test_the_output_s_name_decides_the_format(picture, settings):
+    result = jobs.upscale(picture, picture.with_name("out.webp"), settings())
+    assert result.target.read_bytes()[8:12] == b"WEBP"
+    assert np.array_equal(pixels_of(result.target), doubled(pixels_of(picture)))
+
+
+def test_fewer_bits_are_noted(tmp_path, settings):
+    tifffile.imwrite(tmp_path / "in.tif", noise((9, 7, 3), "uint16"), photometric="rgb")
+    result = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.jpg", settings())
+    assert result.notices == ("16 bits per sample become 8 in JPEG",)
+
+
+def test_an_output_that_exists_is_skipped_and_with_overwrite_replaced(picture, settings):
+    target = picture.with_name("in_toy_x2.png")
+    target.write_text("precious")
+    assert jobs.upscale(picture, settings=settings()).status == "skipped"
+    assert target.read_text() == "precious"
+    assert jobs.upscale(picture, settings=settings(overwrite=True)).status == "done"
+    assert pixels_of(target).shape == (18, 14, 3)
+
+
+def test_a_folder_with_a_slash_is_made(picture, settings):
+    result = jobs.upscale(picture, f"{picture.parent}/new/deep/", settings())
+    assert result.target == picture.parent / "new" / "deep" / "in_toy_x2.png"
+    assert result.target.exists()
+
+
+@pytest.mark.parametrize("link", ["hard", "soft", "self"])
+def test_the_input_is_never_the_output(picture, settings, link):
+    target = picture if link == "self" else picture.with_name("other.png")
+    if link == "hard":
+        target.hardlink_to(picture)
+    if link == "soft":
+        target.symlink_to(picture)
+    before = picture.read_bytes()
+    with pytest.raises(ConfigError, match="is the input itself"):
+        jobs.upscale(picture, target, settings(overwrite=True))
+    assert picture.read_bytes() == before
+
+
+def test_cancelling_leaves_nothing(tmp_path, picture, settings):
+    clip(tmp_path / "in.mp4", frames=40)
+    stop = threading.Event()
+
+    def at_once(event):
+        if event.kind == "progress":
+            stop.set()
+
+    with pytest.raises(Cancelled):
+        jobs.upscale(tmp_path / "in.mp4", settings=settings(), report=at_once, cancelled=stop)
+    with pytest.raises(Cancelled):
+        jobs.upscale(picture, settings=settings(), cancelled=stop)
+    assert names(tmp_path) == ["in.mp4", "in.png"]
+
+
+def test_a_sink_is_not_aborted_while_it_writes(tmp_path, settings, monkeypatch):
+    clip(tmp_path / "in.mp4")
+    release, stop, aborted = threading.Event(), threading.Event(), []
+
+    def slow(self, frame):
+        stop.set()
+        release.wait(20)
+
+    monkeypatch.setattr(jobs.video.VideoSink, "write", slow)
+    monkeypatch.setattr(jobs.video.VideoSink, "abort", lambda self: aborted.append(self))
+    with pytest.raises(Cancelled):
+        jobs.upscale(tmp_path / "in.mp4", settings=settings(), cancelled=stop)
+    assert aborted == []
+    assert names(tmp_path) == ["in.mp4"]
+    release.set()
+
+
+def test_one_engine_loads_the_network_once(tmp_path, picture, settings, monkeypatch):
+    loads = []
+    load = jobs.engine.zoo.load
+    monkeypatch.setattr(
+        jobs.engine.zoo, "load", lambda *a, **k: loads.append(k["perception"]) or load(*a, **k)
+    )
+    engine, stop = jobs.Engine(), threading.Event()
+    for name, perception in [("1.png", 0), ("2.png", 0), ("3.png", 1), ("4.png", 1)]:
+        plan = jobs.plan(picture, tmp_path / name, settings(perception=perception))
+        jobs.run(plan, engine, cancelled=stop)
+    assert loads == [0, 1]
+
+
+def test_wide_samples_are_computed_in_fp32_and_low_precision_needs_proof(settings, toy):
+    engine = jobs.Engine()
+    for bits in (8, 16, 32):
+        assert engine.upscaler(settings(), perception=0, bits=bits).precision == "fp32"
+    asked = engine.upscaler(settings(precision="bf16"), perception=0, bits=16)
+    assert asked.precision == "bf16"
+
+
+# --- published ---------------------------------------------------------------------------------
+
+
+def test_a_result_appears_whole(tmp_path):
+    target = tmp_path / "a.bin"
+    target.write_text("old")
+    with published(target) as part:
+        part.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, Cancelled])
+def test_a_failure_leaves_the_old_result_and_nothing_else(tmp_path, error):
+    target = tmp_path / "new" / "folder" / "a.bin"
+    with pytest.raises(error), published(target) as part:  # noqa: PT012
+        part.write_text("half")
+        raise error("no")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])
+def test_what_the_disk_refuses_is_a_target_error(tmp_path, code):
+    refused = pytest.raises(TargetError, match=os.strerror(code))
+    with refused, published(tmp_path / "a") as part:
+        part.write_text("half")
+        raise OSError(code, os.strerror(code))
+    assert names(tmp_path) == []
+
+
+def test_two_runs_do_not_write_one_file(tmp_path):
+    with published(tmp_path / "a") as part:
+        part.write_text("first")
+        with pytest.raises(TargetError, match="another run"), published(tmp_path / "a"):
+            pass
+    assert (tmp_path / "a").read_text() == "first"
+
+
+def test_what_a_killed_run_left_is_in_nobody_s_way(tmp_path):
+    (tmp_path / "a.part").write_text("left by kill -9, and longer than the next result")
+    with published(tmp_path / "a") as part:
+        part.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"

@@ -1,0 +1,76 @@
+import argparse
+import dataclasses
+
+import pytest
+
+from srpipe.errors import ConfigError
+from srpipe.settings import RunSettings, add_options, from_mapping, from_options
+
+
+def parse(*words):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_options(parser, RunSettings, {"model": "-m", "options": "-e"})
+    return from_options(RunSettings, parser.parse_args(words))
+
+
+def test_no_option_gives_the_defaults():
+    assert parse() == RunSettings()
+
+
+def test_every_setting_is_an_option_with_help():
+    parser = argparse.ArgumentParser()
+    add_options(parser, RunSettings)
+    actions = {action.dest: action for action in parser._actions}
+    for field in dataclasses.fields(RunSettings):
+        assert actions[field.name].help, field.name
+        assert f"--{field.name.replace('_', '-')}" in actions[field.name].option_strings
+    assert "eagcl" in parser.format_help()
+
+
+def test_words_become_values_of_the_setting_s_type(tmp_path):
+    settings = parse(
+        *("-m", "rdam", "--scale", "2", "--perception", "0.25", "--tile", "96", "--crf", "20"),
+        *("--weights", str(tmp_path), "--allow-truncated", "-e", "preset=slow", "-e", "x=a=b"),
+    )
+    assert settings == RunSettings(
+        model="rdam",
+        scale=2,
+        perception=0.25,
+        tile=96,
+        crf=20,
+        weights=tmp_path,
+        allow_truncated=True,
+        options=(("preset", "slow"), ("x", "a=b")),
+    )
+    assert parse("--tile", "auto").tile == "auto"
+
+
+@pytest.mark.parametrize(
+    "words", [("--tile", "small"), ("-e", "slow"), ("--blend", "soft"), ("--scale", "two")]
+)
+def test_a_word_that_is_no_value_is_a_usage_error(words):
+    with pytest.raises(argparse.ArgumentError, match=words[1]):
+        parse(*words)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scale": 0}, "scale of 0"),
+        ({"perception": 1.5}, "perception 1.5"),
+        ({"perception": float("nan")}, "perception nan"),
+        ({"tile": 0}, "tile of 0"),
+        ({"crf": 64}, "crf 64"),
+        ({"blend": "hnn"}, "did you mean 'hann'"),
+        ({"precision": "double"}, "there are auto, fp32, bf16, fp16"),
+    ],
+)
+def test_a_value_out_of_reach_is_one_line_that_says_what_to_do(values, message):
+    with pytest.raises(ConfigError, match=message) as raised:
+        from_mapping(RunSettings, values)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_misspelt_setting_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"no setting 'persepton'; did you mean 'perception'"):
+        from_mapping(RunSettings, {"persepton": 1})
