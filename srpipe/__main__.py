@@ -1,0 +1,7 @@
+"""``python -m srpipe`` is the command ``srpipe``."""
+
+import sys
+
+from srpipe.cli import main
+
+sys.exit(main())

@@ -1,0 +1,355 @@
+"""Words in, one library call, words out; what is seen meanwhile is in show.py.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 some inputs failed, 4 done up to the damage in an input,
+130 interrupted. The libraries that take long to import are imported by the commands that need them.
+"""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from srpipe import __version__
+from srpipe.errors import Cancelled, ConfigError, SrpipeError
+from srpipe.settings import RunSettings, add_options, from_options, nearest
+from srpipe.show import Show, one_line
+
+if TYPE_CHECKING:
+    from srpipe import zoo
+    from srpipe.jobs import Engine, Plan, Result
+
+FAILED, SOME_FAILED, TRUNCATED, INTERRUPTED = 1, 3, 4, 130
+SHORT = {"model": "-m", "scale": "-s", "tile": "-t", "options": "-e"}
+
+_GRACE_S = 0.7  # after Ctrl-C, until a call that does not come back is cut off
+_FAREWELL_S = 10.0  # after a failure: ending under a thread that computes may crash
+_LOOK_S = 0.05  # between two looks at whether the work is done
+_STAGE_THREADS = "srpipe-"  # what stream.run calls the threads that it may leave behind
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; what comes back is the exit code."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters comes as an error
+    try:
+        args, rest = _parser().parse_known_args(argv)
+        if rest:
+            raise ConfigError(_not_understood(rest[0], args.known))
+        return args.run(args)
+    except SrpipeError as error:
+        print(f"srpipe: error: {one_line(error)}", file=sys.stderr)
+        return error.exit_code
+
+
+def upscale(args: argparse.Namespace) -> int:
+    """Enlarge pictures and videos."""
+    settings = from_options(RunSettings, args)
+    show = Show(as_json=args.json, quiet=args.quiet)
+    return _interruptible(lambda stop: _upscale_all(args, settings, show, stop), show)
+
+
+def models(args: argparse.Namespace) -> int:
+    """List models, describe one, or check the weights of one or of all."""
+    from srpipe import zoo
+
+    if args.name is None and args.what == "info":
+        raise ConfigError("info on which model? `srpipe models` lists them")
+    if args.name is None:
+        entries = zoo.entries(args.weights)
+    else:
+        entries = [zoo.find(args.name, folder=args.weights)]
+    return {"list": _list, "info": _describe, "verify": _verify}[args.what](entries, args.json)
+
+
+def info(args: argparse.Namespace) -> int:
+    """Say what srpipe finds on this machine."""
+    facts = _facts()
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        width = max(map(len, facts))
+        for name, value in facts.items():
+            print(f"{name:{width}}  {', '.join(value) if isinstance(value, list) else value}")
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, raised like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="srpipe", description="Super-resolution for pictures and videos.")
+    parser.add_argument("--version", action="version", version=f"srpipe {__version__}")
+    parser.set_defaults(known=["--version", "--help"])
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    command = commands.add_parser("upscale", help=upscale.__doc__, allow_abbrev=False)
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help="a picture or a video")
+    command.add_argument(
+        *("-o", "--output"),
+        metavar="OUT",
+        help="a file for one input, or a folder, which exists or ends with a slash, for many"
+        " (default: INPUT_MODEL_xSCALE beside each input)",
+    )
+    add_options(command, RunSettings, SHORT)
+    command.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    _finish(command, upscale, "print events, one JSON object a line, on standard output")
+
+    command = commands.add_parser("models", help=models.__doc__, allow_abbrev=False)
+    command.add_argument("what", nargs="?", choices=("list", "info", "verify"), default="list")
+    command.add_argument("name", nargs="?", metavar="NAME", help="such as eagcl or eagcl-lite-x4")
+    command.add_argument(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="a folder of weights to use rather than those of srpipe",
+    )
+    _finish(command, models, "print JSON")
+
+    command = commands.add_parser("info", help=info.__doc__, allow_abbrev=False)
+    _finish(command, info, "print JSON")
+    return parser
+
+
+def _not_understood(word: str, known: Sequence[str]) -> str:
+    if not word.startswith("-"):
+        return f"one word too many: {word!r}"
+    return f"there is no option {word}{nearest(word.partition('=')[0], known)}"
+
+
+def _finish(
+    command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], json_help: str
+) -> None:
+    command.add_argument("--json", action="store_true", help=json_help)
+    options = [name for action in command._actions for name in action.option_strings]
+    command.set_defaults(run=run, known=options)
+
+
+# --- upscale -----------------------------------------------------------------------------------
+
+
+def _upscale_all(
+    args: argparse.Namespace, settings: RunSettings, show: Show, cancelled: threading.Event
+) -> int:
+    from srpipe import jobs, zoo
+
+    zoo.find(settings.model, scale=settings.scale, folder=settings.weights)  # once for all inputs
+    if args.output and len(args.inputs) > 1 and not jobs.is_folder(args.output):
+        raise ConfigError(
+            f"-o {args.output} is one file for {len(args.inputs)} inputs; name a folder, which"
+            " ends with a slash"
+        )
+    engine = None if args.dry_run else jobs.Engine()
+    targets: dict[Path, Path] = {}
+    results: list[Result] = []
+    errors: list[SrpipeError] = []
+    for source in map(Path, args.inputs):
+        try:
+            plan = jobs.plan(source, args.output, settings)
+            _claim(plan, targets)
+            results += _run(plan, engine, show, cancelled)
+        except Cancelled:
+            raise
+        except SrpipeError as error:
+            errors.append(error)
+            show.failed(source, error, name_it=len(args.inputs) > 1)
+    if errors and len(args.inputs) > 1:
+        print(f"srpipe: {len(errors)} of {len(args.inputs)} inputs failed", file=sys.stderr)
+    return _exit_code(len(args.inputs), results, errors)
+
+
+def _claim(plan: "Plan", targets: dict[Path, Path]) -> None:
+    """See that no two inputs are written to one file: the second would be taken for done."""
+    other = targets.setdefault(plan.target.resolve(), plan.source)
+    if other != plan.source:
+        raise ConfigError(f"{plan.source} and {other} would both become {plan.target}; rename one")
+
+
+def _run(
+    plan: "Plan", engine: "Engine | None", show: Show, cancelled: threading.Event
+) -> "list[Result]":
+    from srpipe import jobs
+
+    if engine is None:
+        show.plan(plan)
+        return []
+    show.began(plan)
+    return [jobs.run(plan, engine, report=show, cancelled=cancelled)]
+
+
+def _exit_code(inputs: int, results: "list[Result]", errors: list[SrpipeError]) -> int:
+    if errors:
+        codes = {error.exit_code for error in errors}
+        if len(errors) < inputs:
+            return SOME_FAILED
+        return codes.pop() if len(codes) == 1 else FAILED
+    return TRUNCATED if any(result.status == "truncated" for result in results) else 0
+
+
+# --- Ctrl-C ------------------------------------------------------------------------------------
+
+
+def _interruptible(work: Callable[[threading.Event], int], show: Show) -> int:
+    """Do the work in a thread, so that Ctrl-C is heard while it is inside a long call."""
+    cancelled = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        return work(cancelled)  # only the main thread may listen to signals
+    ended: list[int | BaseException] = []
+
+    def attempt() -> None:
+        try:
+            ended.append(work(cancelled))
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=attempt, name="srpipe", daemon=True)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: cancelled.set()) for number in signals]
+    try:
+        thread.start()
+        while thread.is_alive() and not cancelled.is_set():
+            thread.join(_LOOK_S)
+        deadline = time.monotonic() + _GRACE_S
+        _wait_for([thread], deadline)
+        if thread.is_alive():
+            _leave(show)
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+    return _outcome(ended[0], show, deadline)
+
+
+def _outcome(ended: int | BaseException, show: Show, deadline: float) -> int:
+    if isinstance(ended, Cancelled):
+        _wait_for(_stages(), deadline)
+        if _stages():
+            _leave(show)
+    if isinstance(ended, BaseException):
+        raise ended
+    _wait_for(_stages(), time.monotonic() + _FAREWELL_S)
+    return ended
+
+
+def _stages() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith(_STAGE_THREADS)]
+
+
+def _wait_for(threads: list[threading.Thread], deadline: float) -> None:
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0))
+
+
+def _leave(show: Show) -> NoReturn:
+    """End the process, though a thread is inside a call that cannot be stopped."""
+    if show.part is not None:
+        show.part.unlink(missing_ok=True)
+    print("srpipe: error: stopped; nothing was written", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+def _list(entries: "list[zoo.Entry]", as_json: bool) -> int:
+    rows = [_row(entry) for entry in entries]
+    if as_json:
+        print(json.dumps(rows))
+        return 0
+    if not rows:
+        print("no weights are installed")
+    for row in rows:
+        print(
+            f"{row['name']:20} x{row['scale']}  {row['parameters']:>11,} parameters"
+            f"  {' + '.join(row['stages'])}"
+        )
+    return 0
+
+
+def _row(entry: "zoo.Entry") -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "scale": entry.scale,
+        "parameters": entry.card.parameters,
+        "stages": entry.stages,
+    }
+
+
+def _describe(entries: "list[zoo.Entry]", as_json: bool) -> int:
+    facts = {stage: card.to_dict() for stage, card in entries[0].cards.items()}
+    print(json.dumps(facts, indent=None if as_json else 2))
+    return 0
+
+
+def _verify(entries: "list[zoo.Entry]", as_json: bool) -> int:
+    from srpipe import zoo
+
+    failed = 0
+    for card in (card for entry in entries for card in entry.cards.values()):
+        try:
+            zoo.verify(card)
+            problem = None
+        except SrpipeError as error:
+            problem = one_line(error)
+            failed += 1
+        if as_json:
+            print(json.dumps({"weights": card.stem, "error": problem}))
+        elif problem is None:
+            print(f"{card.stem}: good")
+        else:
+            print(f"srpipe: error: {problem}", file=sys.stderr)
+    return FAILED if failed else 0
+
+
+# --- info --------------------------------------------------------------------------------------
+
+
+def _facts() -> dict[str, Any]:
+    import platform
+    from importlib.metadata import version
+
+    import psutil
+    import torch
+
+    from srpipe.device import found
+    from srpipe.precision import best
+
+    device = found("auto")
+    memory = psutil.virtual_memory()
+    facts = {
+        "srpipe": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "av", "numpy", "pillow", "tifffile")},
+        "system": platform.platform(),
+        "device": str(device),
+        "precision": best(device),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cpu features": _cpu_features(),
+        "memory": f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB free",
+    }
+    if device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        facts["graphics"] = f"{card.name}, {card.total_memory / 2**30:.1f} GiB"
+    return facts
+
+
+def _cpu_features() -> list[str]:
+    """What makes low precision fast, where Linux says it."""
+    known = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile", "asimd")
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return []
+    return [name for name in known if name in words]

@@ -1,0 +1,145 @@
+"""What a user sees of a run: a bar while it goes on, a summary or events, and notices.
+
+Standard output has results: the summary of each input, or with ``--json`` one object a line and
+nothing else. The bar, notices and errors go to standard error.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srpipe.errors import SrpipeError, TruncatedError
+
+if TYPE_CHECKING:
+    from srpipe.jobs import Event, Plan
+
+_BETWEEN_S = 0.2  # two progress events of --json
+
+
+class Show:
+    """What a user sees of the work."""
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self._json = as_json
+        self._quiet = quiet
+        self._bar: Any = None
+        self._told = 0.0
+        self.part: Path | None = None  # what is being written, for the case that we must leave now
+
+    def __call__(self, event: "Event") -> None:
+        """Show an event; it may come from any thread, one at a time."""
+        if event.kind == "progress":
+            self._progress(event)
+            return
+        self._end_bar()
+        if self._json:
+            print(json.dumps(event.to_dict(), default=str), flush=True)
+        elif event.kind in ("done", "skipped") and not self._quiet:
+            self._summary(event.facts)
+        if event.kind in ("done", "skipped"):
+            self.part = None
+            for notice in event.facts["notices"] if not self._quiet else ():
+                print(f"srpipe: notice: {notice}", file=sys.stderr)
+
+    def began(self, plan: "Plan") -> None:
+        """A job starts to write."""
+        self.part = None if plan.exists else plan.part
+
+    def plan(self, plan: "Plan") -> None:
+        """What would be done."""
+        facts = plan.to_dict()
+        if self._json:
+            print(json.dumps({"event": "plan", "source": str(plan.source), **facts}), flush=True)
+            return
+        if plan.exists:
+            print(f"{plan.source} -> {plan.target}\n  exists, and would be skipped")
+            return
+        parts = [_sizes(facts), _frames(plan.frames)]
+        parts += [f"{plan.seconds:.1f} s"] if plan.seconds else []
+        print(f"{plan.source} -> {plan.target}\n  {', '.join(parts)}")
+        print(f"  {plan.entry.name}, perception {plan.perception:g}")
+        for notice in plan.notices:
+            print(f"  notice: {notice}")
+
+    def failed(self, source: Path, error: SrpipeError, *, name_it: bool) -> None:
+        """One input could not be done; among several, its name is said."""
+        text = one_line(error)
+        if name_it and str(source) not in text:
+            text = f"{source}: {text}"
+        self._end_bar()
+        self.part = None
+        if self._json:
+            failure = {"event": "failed", "source": str(source), "error": text}
+            print(json.dumps(failure), flush=True)
+        print(f"srpipe: error: {text}", file=sys.stderr, flush=True)
+
+    def _progress(self, event: "Event") -> None:
+        facts = event.facts
+        if self._json:
+            now = time.monotonic()
+            if now - self._told >= _BETWEEN_S or facts["done"] == facts["of"]:
+                self._told = now
+                print(json.dumps(event.to_dict()), flush=True)
+        elif not self._quiet:
+            if self._bar is None:
+                self._bar = _bar(event.source.name, facts)
+            if facts.get("limited_by"):
+                self._bar.set_postfix_str(f"limited by: {facts['limited_by']}", refresh=False)
+            self._bar.update(facts["done"] - self._bar.n)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _summary(self, facts: Any) -> None:
+        if facts["status"] == "skipped":
+            print(f"{facts['target']} exists: skipped; --overwrite replaces it")
+            return
+        print(f"{facts['source']} -> {facts['target']}")
+        parts = [_frames(facts["frames"]), _sizes(facts), f"{facts['seconds']:.1f} s"]
+        parts += [f"{facts['fps']:.2f} fps"] if facts["limited_by"] else []
+        parts += [f"limited by: {facts['limited_by']}"] if facts["limited_by"] else []
+        print(f"  {', '.join(parts)}")
+        parts = [facts["model"], f"perception {facts['perception']:g}"]
+        parts += [f"{facts['precision']} on {facts['device']}"]
+        if facts["recomputed"]:
+            parts.append(f"{facts['recomputed']} batches computed again in fp32")
+        print(f"  {', '.join(parts)}")
+        if facts["status"] == "truncated":
+            print(
+                f"  the input is damaged: {_frames(facts['frames'])} could be read, all are there"
+            )
+
+
+def _bar(name: str, facts: Any) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(
+        total=facts["of"],
+        desc=name,
+        unit=f" {facts['unit']}s",
+        file=sys.stderr,
+        disable=None,  # where standard error is no terminal
+        dynamic_ncols=True,
+        leave=False,
+    )
+
+
+def _frames(count: int | None) -> str:
+    if count is None:
+        return "an unknown number of frames"
+    return f"{count} frame{'s' * (count != 1)}"
+
+
+def _sizes(facts: Any) -> str:
+    (height, width), (tall, wide) = facts["size_before"], facts["size_after"]
+    return f"{width} x {height} -> {wide} x {tall}"
+
+
+def one_line(error: SrpipeError) -> str:
+    """An error as it is printed."""
+    hint = " (--allow-truncated)" if isinstance(error, TruncatedError) else ""
+    return " ".join(str(error).split()) + hint

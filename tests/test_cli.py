@@ -1,0 +1,179 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_jobs import clip, names, noise
+
+import srpipe
+from srpipe import __version__
+from srpipe.cli import main
+
+
+def draw(*names):
+    for name in names:
+        Image.fromarray(noise((9, 7, 3))).save(name)
+
+
+def test_help_comes_without_the_libraries_that_take_long():
+    code = (
+        "import sys; from srpipe.cli import _parser; _parser().format_help();"
+        "print({'torch', 'numpy', 'av', 'PIL', 'tqdm'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_every_public_name_is_there():
+    for name in srpipe.__all__:
+        assert getattr(srpipe, name) is not None
+    with pytest.raises(AttributeError, match="upscal"):
+        srpipe.upscal  # noqa: B018 - looking it up is the test
+
+
+def test_version_and_help(capsys):
+    for words, seen in [(["--version"], f"srpipe {__version__}"), (["upscale", "-h"], "--crf")]:
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 0
+        assert seen in capsys.readouterr().out
+
+
+def test_a_summary_says_what_was_done(run):
+    clip("in.mp4")
+    code, out, err = run("in.mp4")
+    assert code == 0
+    assert all(line.startswith("srpipe: notice: ") for line in err)
+    assert out[0] == "in.mp4 -> in_toy_x2.mp4"
+    assert out[1].startswith("  5 frames, 48 x 32 -> 96 x 64, ")
+    assert "limited by: " in out[1]
+    assert out[2] == "  toy-lite-x2, perception 1, fp32 on cpu"
+
+
+def test_json_is_one_event_a_line_and_nothing_else(run):
+    clip("in.mp4")
+    code, out, _ = run("in.mp4", "--json", "--perception", "0")
+    assert code == 0
+    events = [json.loads(line) for line in out]
+    assert events[0]["event"] == "plan"
+    assert {event["event"] for event in events[1:-1]} == {"progress"}
+    assert events[-2]["done"] == events[-2]["of"] == 5
+    done = events[-1]
+    assert (done["event"], done["status"], done["frames"]) == ("done", "done", 5)
+    assert (done["source"], done["target"]) == ("in.mp4", "in_toy_x2.mp4")
+    assert (done["size_after"], done["perception"]) == ([64, 96], 0)
+
+
+def test_quiet_prints_nothing(run):
+    draw("in.png")
+    assert run("in.png", "--quiet") == (0, [], [])
+
+
+def test_a_dry_run_says_the_plan_and_writes_nothing(run, tmp_path):
+    draw("in.png")
+    clip("in.mp4")
+    code, out, err = run("in.png", "in.mp4", "--dry-run", "-o", "new/")
+    assert (code, err) == (0, [])
+    assert out[0] == "in.png -> new/in_toy_x2.png"
+    assert out[1] == "  7 x 9 -> 14 x 18, 1 frame"
+    assert out[3] == "in.mp4 -> new/in_toy_x2.mp4"
+    code, out, _ = run("in.png", "--dry-run", "--json")
+    assert json.loads(out[0])["size_after"] == [18, 14]
+    assert names(tmp_path) == ["in.mp4", "in.png"]
+
+
+def test_the_second_time_it_is_skipped(run):
+    draw("in.png")
+    assert run("in.png")[0] == 0
+    code, out, _ = run("in.png")
+    assert code == 0
+    assert out == ["in_toy_x2.png exists: skipped; --overwrite replaces it"]
+
+
+def test_many_inputs_go_on_after_one_that_fails(run, tmp_path):
+    draw("a.png", "c.png")
+    code, _, err = run("a.png", "b.png", "c.png", "-o", "out/")
+    assert code == 3
+    assert names(tmp_path / "out") == ["a_toy_x2.png", "c_toy_x2.png"]
+    assert err == [
+        "srpipe: error: b.png does not exist; check the name",
+        "srpipe: 1 of 3 inputs failed",
+    ]
+    assert run("b.png", "d.png")[0] == 1
+
+
+def test_two_inputs_with_one_name_do_not_pass_for_done(run, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    draw("one/a.png", "two/a.png")
+    code, _, err = run("one/a.png", "two/a.png", "-o", "out/")
+    assert code == 3
+    assert err[0] == (
+        "srpipe: error: two/a.png and one/a.png would both become out/a_toy_x2.png; rename one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.png", "--persepton", "1"], "there is no option --persepton; did you mean '--perc"),
+        (["a.png", "--perception", "2"], "perception 2 is off the dial"),
+        (["a.png", "--tile", "big"], "'big' is neither a whole number nor auto"),
+        (["a.png", "-s", "3"], "toy enlarges 2 times, not 3; use --scale 2"),
+        (["a.png", "-m", "toi"], "there is no model 'toi'; did you mean toy"),
+        (["a.png", "b.png", "-o", "c.png"], "-o c.png is one file for 2 inputs"),
+        (["a.png", "-o", "a.mp4"], "a.mp4 is no name for a picture"),
+        (["a.png", "-o", "a.png"], "a.png is the input itself"),
+        ([], "the following arguments are required: INPUT"),
+    ],
+)
+def test_a_mistake_in_use_is_one_line_and_2(run, tmp_path, words, message):
+    draw("a.png", "b.png")
+    code, out, err = run(*words)
+    assert code == 2
+    assert out == []
+    assert len(err) == 1
+    assert err[0].startswith(f"srpipe: error: {message}") or message in err[0]
+    assert names(tmp_path) == ["a.png", "b.png"]
+
+
+def test_perception_reaches_the_network(run):
+    Image.fromarray(np.full((4, 4, 3), 200, np.uint8)).save("in.png")
+    for dial, value in [("0", 200), ("0.5", 150), ("1", 100)]:
+        assert run("in.png", "--perception", dial, "-o", f"{dial}.png")[0] == 0
+        with Image.open(f"{dial}.png") as image:
+            assert np.unique(np.array(image)) == [value]
+
+
+def test_models_are_listed_described_and_verified(run, toy):
+    here = ("--weights", str(toy))
+    code, out, _ = run(*here, command="models")
+    assert code == 0
+    assert out[0].split() == [
+        *("toy-lite-x2", "x2", "1", "parameters", "fidelity", "+", "perception")
+    ]
+    code, out, _ = run("list", "--json", *here, command="models")
+    assert json.loads(out[0])[0]["stages"] == ["fidelity", "perception"]
+    code, out, _ = run("info", "toy", *here, command="models")
+    assert json.loads("".join(out))["fidelity"]["family"] == "toy"
+    code, out, _ = run("verify", *here, command="models")
+    assert (code, out[0]) == (0, "toy-lite-x2-fidelity: good")
+    assert run("info", "toi", *here, command="models")[0] == 2
+    assert run("info", *here, command="models")[0] == 2
+
+
+def test_info_names_device_precision_and_libraries(run):
+    code, out, _ = run("--json", command="info")
+    assert code == 0
+    facts = json.loads(out[0])
+    assert facts["srpipe"] == __version__
+    assert facts["precision"] in ("fp32", "bf16", "fp16")
+    assert run(command="info")[1][0].split() == ["srpipe", __version__]
+
+
+def test_a_bug_keeps_its_traceback(run, monkeypatch):
+    draw("in.png")
+    monkeypatch.setattr("srpipe.io.image.write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("in.png")
