@@ -1,0 +1,59 @@
+"""The fast path against plain float32, NCHW: ``python benchmarks/precision.py [--model NAME]``.
+
+Prints seconds, the ratio, and how far the 8-bit result is off, for each precision.
+"""
+
+import argparse
+import time
+
+import torch
+
+from srpipe import zoo
+from srpipe.infer import Upscaler
+from srpipe.pixels import from_unit
+from srpipe.resample import resize
+
+
+def best(run, rounds=5):
+    run()
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        result = run()
+        times.append(time.perf_counter() - began)
+    return min(times), result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="eagcl-lite")
+    parser.add_argument("--height", type=int, default=180)
+    parser.add_argument("--width", type=int, default=320)
+    args = parser.parse_args()
+    loaded = zoo.load(args.model)
+    size = args.height, args.width
+    noise = torch.rand(1, 3, size[0] // 4, size[1] // 4, generator=torch.Generator().manual_seed(0))
+    picture = resize(noise, size).clamp(0, 1)
+    with torch.inference_mode():
+        plain, wanted = best(lambda: loaded.network(picture))
+    print(f"{size[1]} x {size[0]} px, {torch.get_num_threads()} threads,", end=" ")
+    print(torch.backends.cpu.get_cpu_capability(), f"plain fp32 NCHW {plain:.3f} s")
+    for precision in ("fp32", "bf16"):
+        upscaler = Upscaler(
+            loaded.network,
+            scale=loaded.scale,
+            halo=loaded.halo,
+            exact=loaded.exact,
+            alignment=loaded.alignment,
+            device="cpu",
+            precision=precision,
+        )
+        seconds, found = best(lambda upscaler=upscaler: upscaler(picture))
+        off = (from_unit(found, 8).int() - from_unit(wanted, 8).int()).abs().max().item()
+        print(
+            f"{precision} channels_last {seconds:.3f} s, {plain / seconds:.2f} times, {off} levels"
+        )
+
+
+if __name__ == "__main__":
+    main()
