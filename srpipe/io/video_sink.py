@@ -250,6 +250,10 @@ class VideoSink:
             assert packet.pts is not None
             if packet.pts in self._durations:
                 packet.duration = self._durations.pop(packet.pts)
+            # x265 leaves the decoding times of a video of one or two frames, which it cannot have
+            # reordered, unset; any other lies no farther before the first frame than the last after
+            if packet.dts is not None and packet.dts < 2 * self.times[0] - self.times[-1]:
+                packet.dts = packet.pts
             now = packet.dts if packet.dts is not None else packet.pts
             self._companions.copy(self._output, now * packet.time_base)
             self._output.mux_one(packet)

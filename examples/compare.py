@@ -1,0 +1,64 @@
+"""Draw a picture, reduce it, enlarge it again: ``python examples/compare.py [example.png]``.
+
+Side by side: bicubic, the fidelity weights, the perception weights, the truth; below them the
+gradient map of each, that of the fidelity weights as the network's own branch predicts it.
+"""
+
+import sys
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from srpipe import zoo
+from srpipe.gradients import gradient_map
+from srpipe.pixels import from_unit, to_unit
+from srpipe.resample import enlarge, reduce
+
+SIDE = 224
+
+
+def drawing() -> Tensor:
+    """A wheel, a fence, some words; float32 RGB of shape (1, 3, SIDE, SIDE) in [0, 1]."""
+    fine = 4 * SIDE
+    image = Image.new("RGB", (fine, fine), (236, 230, 214))
+    draw = ImageDraw.Draw(image)
+    for number in range(18):
+        start = number * 20
+        shade = ((38, 70, 83), (233, 196, 106))[number % 2]
+        draw.pieslice((60, 60, 560, 560), start, start + 20, fill=shade)
+    draw.ellipse((240, 240, 380, 380), fill=(200, 60, 40))
+    for number in range(14):
+        x = 610 + 20 * number
+        draw.line((x, 70, x - 120, 560), fill=(40, 110, 90), width=7)
+    words = ("every frame", "at its own time")
+    for line, text in enumerate(words):
+        font = ImageFont.load_default(84)
+        draw.text((64, 610 + 110 * line), text, (30, 30, 40), font)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    unit = to_unit(pixels.view(fine, fine, 3), 8).permute(2, 0, 1)[None]
+    return reduce(unit, 4).clamp(0, 1)
+
+
+def sheet(rows: list[list[Tensor]]) -> Image.Image:
+    """Pictures (1, 3, H, W) in rows, with white gaps."""
+    gap = torch.ones(1, 3, rows[0][0].shape[-2], 6)
+    lines = [torch.cat([part for p in row for part in (p, gap)][:-1], -1) for row in rows]
+    gap = torch.ones(1, 3, 6, lines[0].shape[-1])
+    whole = torch.cat([part for line in lines for part in (line, gap)][:-1], -2)
+    return Image.fromarray(from_unit(whole, 8)[0].permute(1, 2, 0).numpy())
+
+
+def main(path: str = "example.png") -> None:
+    truth = drawing()
+    low = to_unit(from_unit(reduce(truth, 4), 8), 8)
+    fidelity, edges = zoo.load("eagcl", perception=0).network(low, return_gradient=True)
+    perception = zoo.load("eagcl", perception=1).network(low)
+    pictures = [enlarge(low, 4), fidelity, perception, truth]
+    maps = [gradient_map(pictures[0]), edges, *map(gradient_map, pictures[2:])]
+    sheet([pictures, maps]).save(path)
+    print(f"{path}: bicubic, fidelity, perception, truth; below, their gradient maps")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
