@@ -49,6 +49,13 @@ def test_the_gradient_correlation_of_maps_that_rise_and_fall_against_each_other_
         assert gradient_correlation(edges, -edges).item() == pytest.approx(2, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_has_a_finite_slope_where_image_and_truth_are_flat(name):
+    image = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
+    LOSSES[name](image, torch.full((1, 3, 16, 16), 0.5)).backward()
+    assert torch.isfinite(image.grad).all()
+
+
 def test_relativistic_by_hand():
     equal = torch.zeros(3, 1)
     assert relativistic(equal, equal).item() == pytest.approx(0.693147, abs=1e-5)

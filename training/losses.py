@@ -39,8 +39,10 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation over the last two axes, shape (N, C); 0 where a map is constant."""
     a = a.float() - a.float().mean((-2, -1), keepdim=True)
     b = b.float() - b.float().mean((-2, -1), keepdim=True)
-    spread = (a.square().sum((-2, -1)) * b.square().sum((-2, -1))).sqrt()
-    return (a * b).sum((-2, -1)) / (spread + 1e-8)
+    # The floor is under the root: a flat patch has no spread, and beside the root its slope is
+    # infinite there, which made weights of one such patch not a number.
+    spread = (a.square().sum((-2, -1)) * b.square().sum((-2, -1)) + 1e-16).sqrt()
+    return (a * b).sum((-2, -1)) / spread
 
 
 def relativistic(wins: Tensor, loses: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from srpipe.io.video_source import VideoSource, opened
 
 
 def verify(part: Path, source: VideoSource, sink: VideoSink) -> dict[str, Any]:
-    """What a finished file holds: ``frames``, ``duration_s``, ``streams`` and ``bytes``.
+    """What a finished file holds: frames, duration, streams, which one is enlarged, bytes.
 
     Raises
     ------
@@ -65,6 +65,7 @@ def _held(container: Any, sink: VideoSink) -> dict[str, Any]:
         "frames": len(times),
         "duration_s": float(end * stream.time_base),
         "streams": len(container.streams),
+        "video_index": sink.video_index,
     }
 
 
