@@ -1,6 +1,8 @@
 """The fast path against plain float32, NCHW: ``python benchmarks/precision.py [--model NAME]``.
 
-Prints seconds, the ratio, and how far the 8-bit result is off, for each precision.
+Prints seconds, the ratio, and how far the 8-bit result is off, for each precision. With
+``--untrained PRESET`` the network of that preset is taken with the weights it starts from, whose
+speed is that of any.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import torch
 
 from srpipe import zoo
 from srpipe.infer import Upscaler
+from srpipe.models import MODELS
 from srpipe.pixels import from_unit
 from srpipe.resample import resize
 
@@ -24,30 +27,35 @@ def best(run, rounds=5):
     return min(times), result
 
 
+def chosen(args):
+    """A network, and what the engine has to know of it."""
+    if args.untrained is None:
+        loaded = zoo.load(args.model)
+        names = ("scale", "halo", "exact", "alignment")
+        return loaded.network, {name: getattr(loaded, name) for name in names}
+    spec = MODELS[args.model.partition("-")[0]]
+    options, scale = spec.presets[args.untrained], spec.scales[0]
+    facts = {"scale": scale, "halo": spec.halo(**options), "exact": True}
+    return spec.build(scale=scale, **options).eval(), facts | {"alignment": spec.alignment}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="eagcl-lite")
+    parser.add_argument("--untrained", metavar="PRESET")
     parser.add_argument("--height", type=int, default=180)
     parser.add_argument("--width", type=int, default=320)
     args = parser.parse_args()
-    loaded = zoo.load(args.model)
+    network, facts = chosen(args)
     size = args.height, args.width
     noise = torch.rand(1, 3, size[0] // 4, size[1] // 4, generator=torch.Generator().manual_seed(0))
     picture = resize(noise, size).clamp(0, 1)
     with torch.inference_mode():
-        plain, wanted = best(lambda: loaded.network(picture))
+        plain, wanted = best(lambda: network(picture))
     print(f"{size[1]} x {size[0]} px, {torch.get_num_threads()} threads,", end=" ")
     print(torch.backends.cpu.get_cpu_capability(), f"plain fp32 NCHW {plain:.3f} s")
     for precision in ("fp32", "bf16"):
-        upscaler = Upscaler(
-            loaded.network,
-            scale=loaded.scale,
-            halo=loaded.halo,
-            exact=loaded.exact,
-            alignment=loaded.alignment,
-            device="cpu",
-            precision=precision,
-        )
+        upscaler = Upscaler(network, **facts, device="cpu", precision=precision)
         seconds, found = best(lambda upscaler=upscaler: upscaler(picture))
         off = (from_unit(found, 8).int() - from_unit(wanted, 8).int()).abs().max().item()
         print(

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -272,7 +272,7 @@ def _list(entries: "list[zoo.Entry]", as_json: bool) -> int:
     for row in rows:
         print(
             f"{row['name']:20} x{row['scale']}  {row['parameters']:>11,} parameters"
-            f"  {' + '.join(row['stages'])}"
+            f"  {' + '.join(row['stages'])}  (--model {row['model']})"
         )
     return 0
 
@@ -283,13 +283,47 @@ def _row(entry: "zoo.Entry") -> dict[str, Any]:
         "scale": entry.scale,
         "parameters": entry.card.parameters,
         "stages": entry.stages,
+        "model": _shortest(entry),
     }
 
 
+def _shortest(entry: "zoo.Entry") -> str:
+    """The least that one has to type for it."""
+    from srpipe import zoo
+
+    card = entry.card
+    names = (card.family, f"{card.family}-{card.preset}", card.name)
+    return next(n for n in names if zoo.find(n, folder=card.folder).name == entry.name)
+
+
 def _describe(entries: "list[zoo.Entry]", as_json: bool) -> int:
-    facts = {stage: card.to_dict() for stage, card in entries[0].cards.items()}
-    print(json.dumps(facts, indent=None if as_json else 2))
+    (entry,) = entries
+    if as_json:
+        print(json.dumps({stage: card.to_dict() for stage, card in entry.cards.items()}))
+        return 0
+    from srpipe.models import MODELS
+
+    print(f"{entry.name}: {MODELS[entry.card.family].source}")
+    for stage, card in entry.cards.items():
+        print(f"\n{stage}")
+        for name, value in _card_lines(card):
+            print(f"  {name:12}{value}")
     return 0
+
+
+def _card_lines(card: "zoo.Card") -> Iterator[tuple[str, str]]:
+    """What of a card a person wants to read."""
+    yield "parameters", f"{card.parameters:,}"
+    yield "halo", f"{card.halo} px"
+    yield "precisions", ", ".join(card.precisions)
+    spent = card.training.get("spent", {})
+    yield "training", ", ".join(f"{key} {value}" for key, value in spent.items())
+    yield "data", card.training.get("recipe", {}).get("data", {}).get("about") or "not stated"
+    for data, values in card.metrics.get("values", {}).items():
+        yield data, ", ".join(f"{key} {value:g}" for key, value in values.items())
+    if card.metrics:
+        yield "protocol", card.metrics["protocol"]
+    yield "licence", card.licence
 
 
 def _verify(entries: "list[zoo.Entry]", as_json: bool) -> int:

@@ -151,12 +151,16 @@ def test_models_are_listed_described_and_verified(run, toy):
     code, out, _ = run(*here, command="models")
     assert code == 0
     assert out[0].split() == [
-        *("toy-lite-x2", "x2", "1", "parameters", "fidelity", "+", "perception")
+        *("toy-lite-x2", "x2", "1", "parameters", "fidelity", "+", "perception"),
+        *("(--model", "toy)"),
     ]
     code, out, _ = run("list", "--json", *here, command="models")
     assert json.loads(out[0])[0]["stages"] == ["fidelity", "perception"]
-    code, out, _ = run("info", "toy", *here, command="models")
+    code, out, _ = run("info", "toy", "--json", *here, command="models")
     assert json.loads("".join(out))["fidelity"]["family"] == "toy"
+    code, out, _ = run("info", "toy", *here, command="models")
+    assert out[0] == "toy-lite-x2: this file"
+    assert [line.split() for line in out if "parameters" in line] == [["parameters", "1"]] * 2
     code, out, _ = run("verify", *here, command="models")
     assert (code, out[0]) == (0, "toy-lite-x2-fidelity: good")
     assert run("info", "toi", *here, command="models")[0] == 2

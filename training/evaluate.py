@@ -10,6 +10,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -111,6 +112,15 @@ def table(rows: Sequence[tuple[str, str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def record(rows: Sequence[tuple[str, str, dict[str, float]]], entry: zoo.Entry) -> None:
+    """Write the measurements of each stage to its card, with the protocol."""
+    for stage, card in entry.cards.items():
+        name = f"{entry.name} at {zoo.STAGES.index(stage)}"
+        values = {data: figures for data, model, figures in rows if model == name}
+        if values:
+            replace(card, metrics={"protocol": PROTOCOL, "values": values}).write()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Read the command line, measure, print a table."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
@@ -123,6 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--lpips", type=Path, help="SqueezeNet 1.1's features, as safetensors")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--record", action="store_true", help="also write them to the cards")
     args = parser.parse_args(argv)
     try:
         rows = _measure_all(args)
@@ -130,6 +141,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"training.evaluate: error: {error}", file=sys.stderr)
         return error.exit_code
     print(f"{table(rows)}\n\n{PROTOCOL}")
+    if args.record:
+        record(rows, zoo.find(args.model, scale=args.scale, folder=args.weights))
     if args.json:
         facts = [{"data": d, "model": m, **values} for d, m, values in rows]
         args.json.write_text(json.dumps({"protocol": PROTOCOL, "rows": facts}, indent=2) + "\n")

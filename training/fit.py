@@ -35,7 +35,15 @@ from training.losses import LOSSES, Perceptual, l1, relativistic
 from training.recipe import Recipe, read, to_dict
 
 FREE = frozenset(
-    {"time_budget_s", "log_every", "validate_every_s", "checkpoint_every_s", "folder", "vgg"}
+    {
+        "time_budget_s",
+        "log_every",
+        "validate_every_s",
+        "checkpoint_every_s",
+        "folder",
+        "about",
+        "vgg",
+    }
 )
 """What of a recipe may change when a run goes on: nothing that an iteration depends on."""
 

@@ -30,6 +30,8 @@ class Data:
     """Where the images are and how they are cut."""
 
     folder: Path = Path("data/train")
+    about: str = ""
+    """What the images are and under which licences, for the card."""
     patch: int
     """Side of the high-resolution squares, in pixels."""
     batch: int
