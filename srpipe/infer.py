@@ -47,7 +47,7 @@ class Upscaler:
     exact : whether no output pixel sees farther than the halo, so that cutting loses nothing
     alignment : tile starts must be multiples of this
     device : "auto", "cpu", "cuda", "cuda:1" or "mps"
-    precision : "auto", "fp32", "bf16" or "fp16", of all but the network's ``tail``; see `lower`
+    precision : "auto", "fp32", "bf16" or "fp16", but for the network's float32 parts; see `lower`
     tile : "auto", or the longest side that a tile may have, in input pixels, halos included
     blend : "crop" lets tiles touch, "hann" mixes them; "auto" crops where that is exact
 

@@ -26,15 +26,16 @@ def best(device: torch.device) -> str:
 def lower(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a network that computes in `dtype`, and takes and gives float32 still.
 
-    All but its ``tail`` is cast, and buffers of the network itself, which belong to its float32
-    path: the last convolution and what is added to it decide the last bits. A network without a
-    ``tail`` is cast whole.
+    The children that its attribute ``float32`` names are not cast, and neither are buffers of the
+    network itself, which belong to its float32 path: what sees pixels and what makes them decides
+    the last bits. A network without the attribute is cast whole.
     """
     network = copy.deepcopy(network)
-    if not hasattr(network, "tail"):
+    kept = getattr(network, "float32", None)
+    if kept is None:
         return _Cast(network.to(dtype), dtype)
     for name, child in network.named_children():
-        if name != "tail":
+        if name not in kept:
             child.to(dtype)
     for parameter in network.parameters(recurse=False):
         parameter.data = parameter.data.to(dtype)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from srpipe.models import MODELS
+from srpipe.precision import lower
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -69,11 +70,7 @@ def test_the_body_may_be_in_half_precision_and_the_result_is_not(name):
     network = lite(name)
     x = torch.rand(1, 3, 12, 12)
     with torch.inference_mode():
-        full = network(x)
-        for part, module in network.named_children():
-            if part != "tail":
-                module.bfloat16()
-        half = network(x)
+        full, half = network(x), lower(network, torch.bfloat16)(x)
     assert half.dtype == torch.float32
     assert (half - full).abs().max() < 1 / 255
 

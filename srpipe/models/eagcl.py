@@ -72,8 +72,8 @@ class DenseBlock(nn.Module):
         self.attention = attention
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, width, H, W) to the same."""
-        seen = x
+        """(N, width, H, W) to the same; in the type of ``x``, which may outdo the weights'."""
+        seen = x.to(self.last.weight.dtype)
         for conv in self.grow:
             seen = torch.cat((seen, F.leaky_relu(conv(seen), SLOPE)), 1)
         y = self.last(seen)
@@ -125,6 +125,10 @@ class EAGCL(nn.Module):
     mask : of the attention, "softmax" over the channels or "sigmoid"
     image_skip : add the bicubic enlargement, so that the network has to learn only the rest
     """
+
+    float32 = ("head", "grad_head", "tail")
+    """What stays in float32 where the rest is lowered: what sees pixels, and what makes them.
+    The trunk adds up its blocks in float32 as well, which it gets from its head."""
 
     def __init__(
         self,
@@ -184,15 +188,15 @@ class EAGCL(nn.Module):
         With ``return_gradient`` also the predicted gradient map of the output, in the same shape
         and in the units of `srpipe.gradients.gradient_map`.
         """
-        body = self.head.weight.dtype
-        start = self.head(x.to(body))  # (N, width, H, W)
-        edges = edge_start = self.grad_head(gradient_map(x).to(body))
+        body = self.trunk_end.weight.dtype
+        start = _in_full(self.head, x)  # (N, width, H, W)
+        edges = edge_start = _in_full(self.grad_head, gradient_map(x)).to(body)
         features = start
         for merf, stage in zip(self.merfs, self.grad_stages, strict=True):
             features = merf(features)
-            edges = stage(torch.cat((edges, features), 1))
-        features = self.trunk_end(self.trunk_tail(features)) + start
-        f_image = self.image(self.up(features))  # (N, hr_width, 4 H, 4 W)
+            edges = stage(torch.cat((edges, features.to(body)), 1))
+        features = self.trunk_end(self.trunk_tail(features).to(body)) + start
+        f_image = self.image(self.up(features.to(body)))  # (N, hr_width, 4 H, 4 W)
         f_grad = self.grad_image(self.grad_up(self.grad_end(edges) + edge_start))
         fused = self.fusion(torch.cat((f_grad, f_image), 1))
         y = _in_full(self.tail, fused)

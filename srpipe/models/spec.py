@@ -14,7 +14,8 @@ class ModelSpec:
     Parameters
     ----------
     build : makes the network: ``build(scale=4, **options)``; input (N, 3, H, W) RGB, float, in
-        [0, 1], output (N, 3, H * scale, W * scale), not clamped
+        [0, 1], output (N, 3, H * scale, W * scale), not clamped; its attribute ``float32`` names
+        the parts that are never computed in less
     scales : output pixels per input pixel, along each side
     presets : options for `build` by name; "paper" is the published size, "lite" is made for CPUs
     halo : receptive radius in input pixels, from the options: no output pixel sees farther
