@@ -36,7 +36,10 @@ def main(path: str = "example.mp4") -> None:
         video = container.add_stream("libx264", rate=12)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         video.options = {"crf": "14"}
-        video.codec_context.time_base = Fraction(1, 600)
+        context = video.codec_context
+        context.time_base = Fraction(1, 600)
+        context.colorspace = context.color_primaries = context.color_trc = 6  # SMPTE 170M
+        context.color_range = 1  # limited
         audio = container.add_stream("aac", rate=RATE, layout="mono")
         for number in range(FRAMES):
             frame = av.VideoFrame.from_ndarray(picture(number * 0.12), format="rgb24")
