@@ -61,7 +61,7 @@ def export(
 def _portable(recipe: Recipe) -> dict[str, Any]:
     """The recipe without the paths of the machine that it ran on."""
     facts = to_dict(recipe)
-    for section, key in (("data", "folder"), ("losses", "vgg")):
+    for section, key in (("model", "start"), ("data", "folder"), ("losses", "vgg")):
         facts[section][key] = Path(facts[section][key]).name
     return facts
 
