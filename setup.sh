@@ -13,7 +13,7 @@ case "$what" in
 esac
 
 python=""
-for each in python3.13 python3.12 python3.11 python3; do
+for each in python3.11 python3.12 python3.13 python3; do
     if "$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         python=$each
         break
@@ -34,10 +34,11 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     fi
 fi
 
-# A copy that was moved, or whose set-up was cut short, is made anew.
-if ! .venv/bin/python -c '' 2>/dev/null; then
+# An environment that was moved, or whose making was cut short, is made anew.
+if [ "$(cat .venv/place 2>/dev/null)" != "$PWD" ] || ! .venv/bin/python -c '' 2>/dev/null; then
     rm -rf .venv
     "$python" -m venv .venv
+    pwd > .venv/place
 fi
 
 state="$(cat pyproject.toml constraints.txt | sha256sum | cut -c1-16) $extras"
