@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,7 +31,7 @@ SHORT = {"model": "-m", "scale": "-s", "tile": "-t", "options": "-e"}
 
 _GRACE_S = 0.7  # after Ctrl-C, until a call that does not come back is cut off
 _FAREWELL_S = 10.0  # after a failure: ending under a thread that computes may crash
-_LOOK_S = 0.05  # between two looks at whether the work is done
+_SIGNALS = signal.SIGINT, signal.SIGTERM
 _STAGE_THREADS = "srpipe-"  # what stream.run calls the threads that it may leave behind
 
 
@@ -200,44 +201,51 @@ def _exit_code(inputs: int, results: "list[Result]", errors: list[SrpipeError]) 
 
 
 def _interruptible(work: Callable[[threading.Event], int], show: Show) -> int:
-    """Do the work in a thread, so that Ctrl-C is heard while it is inside a long call."""
-    cancelled = threading.Event()
+    """Do the work, and hear Ctrl-C also while it is inside a long call.
+
+    Python runs a signal's handler between two steps of the main thread, and a long call is one
+    step. The system writes to a socket at once, which a thread reads. (The work could be the
+    thread instead, but the network is fastest in the main one; see stream.py.)
+    """
+    cancelled, over = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         return work(cancelled)  # only the main thread may listen to signals
-    ended: list[int | BaseException] = []
+    ear, mouth = socket.socketpair()
+    mouth.setblocking(False)
 
-    def attempt() -> None:
-        try:
-            ended.append(work(cancelled))
-        except BaseException as error:
-            ended.append(error)
+    def listen() -> None:
+        if ear.recv(1):  # nothing comes when the work is over and the other end is closed
+            cancelled.set()
+            if not over.wait(_GRACE_S):
+                _leave(show)
 
-    thread = threading.Thread(target=attempt, name="srpipe", daemon=True)
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: cancelled.set()) for number in signals]
+    listener = threading.Thread(target=listen, name="srpipe listens", daemon=True)
+    before = [signal.signal(number, lambda *_: None) for number in _SIGNALS]
+    earlier = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
     try:
-        thread.start()
-        while thread.is_alive() and not cancelled.is_set():
-            thread.join(_LOOK_S)
-        deadline = time.monotonic() + _GRACE_S
-        _wait_for([thread], deadline)
-        if thread.is_alive():
-            _leave(show)
+        listener.start()
+        return _ended(work, cancelled, show)
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        over.set()
+        signal.set_wakeup_fd(earlier)
+        for number, handler in zip(_SIGNALS, before, strict=True):
             signal.signal(number, handler)
-    return _outcome(ended[0], show, deadline)
+        mouth.close()
+        listener.join()
+        ear.close()
 
 
-def _outcome(ended: int | BaseException, show: Show, deadline: float) -> int:
-    if isinstance(ended, Cancelled):
-        _wait_for(_stages(), deadline)
+def _ended(work: Callable[[threading.Event], int], cancelled: threading.Event, show: Show) -> int:
+    """The work's exit code, once the threads that it may leave behind are gone as well."""
+    try:
+        code = work(cancelled)
+    except Cancelled:
+        _wait_for(_stages(), time.monotonic() + _GRACE_S)
         if _stages():
             _leave(show)
-    if isinstance(ended, BaseException):
-        raise ended
+        raise
     _wait_for(_stages(), time.monotonic() + _FAREWELL_S)
-    return ended
+    return code
 
 
 def _stages() -> list[threading.Thread]:
