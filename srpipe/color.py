@@ -88,16 +88,16 @@ def from_rgb(rgb: Tensor, layout: Layout) -> tuple[Tensor, ...]:
     if rgb.dim() != 4 or rgb.shape[0] != 1 or rgb.shape[1] not in (3, 4):
         raise PixelError(f"a picture (1, 3 or 4, H, W) is wanted, not {tuple(rgb.shape)}")
     picture = rgb[0].float()
-    color, alpha = picture[:3], _alpha(picture)
+    color = picture[:3]
     if layout.family != "yuv":
-        return (_packed_from_rgb(color, alpha, layout),)
+        return (_packed_from_rgb(color, _alpha(picture), layout),)
     luma, blue, red = _yuv_from_rgb(color, layout.matrix)
     black, white = _luma_codes(layout)
-    planes = [_codes(luma * (white - black) + black, layout)]
+    planes = [_codes((luma * (white - black)).add_(black), layout)]
     zero, span = _chroma_codes(layout)
-    planes += [_codes(_downsampled(c, layout) * span + zero, layout) for c in (blue, red)]
+    planes += [_codes((_downsampled(c, layout) * span).add_(zero), layout) for c in (blue, red)]
     if layout.alpha:
-        planes.append(_codes(alpha * (2**layout.bits - 1), layout))
+        planes.append(_codes(_alpha(picture) * (2**layout.bits - 1), layout))
     return tuple(planes)
 
 
@@ -186,7 +186,7 @@ def _chroma_to_unit(plane: Tensor, layout: Layout) -> Tensor:
 def _codes(values: Tensor, layout: Layout) -> Tensor:
     if layout.bits == 32:
         return values
-    return values.clamp(0, 2**layout.bits - 1).round().to(sample_type(layout.bits))
+    return values.clamp(0, 2**layout.bits - 1).round_().to(sample_type(layout.bits))
 
 
 # --- matrix ------------------------------------------------------------------------------------
@@ -255,8 +255,7 @@ def _upsampled(plane: Tensor, layout: Layout) -> Tensor:
 def _downsampled(plane: Tensor, layout: Layout) -> Tensor:
     """A full-size plane at the size of chroma."""
     offset_y, offset_x = _offsets(layout)
-    flat = _shrunk(plane.T, layout.sub_y, offset_y).T
-    return _shrunk(flat, layout.sub_x, offset_x)
+    return _shrunk(_shrunk(plane, 0, layout.sub_y, offset_y), 1, layout.sub_x, offset_x)
 
 
 def _stretched(lines: Tensor, times: int, offset: Fraction) -> Tensor:
@@ -267,26 +266,34 @@ def _stretched(lines: Tensor, times: int, offset: Fraction) -> Tensor:
     taps = torch.arange(-reach, reach + 1, dtype=torch.float64)
     phases = torch.tensor([float((p - offset) / times) for p in range(times)]).double()
     weights = _cubic(taps[None] - phases[:, None])  # (times, 5)
-    answers = _filtered(lines, weights, reach, reach, step=1)  # (N, times, L)
+    held = F.pad(lines[:, None], (reach, reach), mode="replicate")
+    answers = F.conv1d(held, weights.to(lines)[:, None])  # (N, times, L)
     return answers.transpose(1, 2).reshape(lines.shape[0], -1)
 
 
-def _shrunk(lines: Tensor, times: int, offset: Fraction) -> Tensor:
-    """Rows (N, L) reduced to (N, ceil(L / times)), the inverse placement of `_stretched`."""
+def _shrunk(plane: Tensor, axis: int, times: int, offset: Fraction) -> Tensor:
+    """A plane with one axis reduced to ceil(L / times), the inverse placement of `_stretched`.
+
+    Summed up tap by tap, since a convolution of one channel by one takes three times as long.
+    """
     if times == 1:
-        return lines
-    reach = 2 * times
+        return plane
+    reach, length = 2 * times, plane.shape[axis]
     taps = torch.arange(-reach, reach + times, dtype=torch.float64)
     weights = _cubic((taps - float(offset)) / times)
     weights = weights / weights.sum()
-    missing = -lines.shape[1] % times
-    return _filtered(lines, weights[None], reach, reach + missing, step=times)[:, 0]
-
-
-def _filtered(lines: Tensor, weights: Tensor, before: int, after: int, *, step: int) -> Tensor:
-    """Rows (N, L) under each of the filters (K, taps), the ends held: (N, K, places)."""
-    held = F.pad(lines[:, None], (before, after), mode="replicate")
-    return F.conv1d(held, weights.to(lines)[:, None], stride=step)
+    pads = (reach, reach + -length % times)
+    held = F.pad(plane[None, None], (*pads, 0, 0) if axis else (0, 0, *pads), mode="replicate")[
+        0, 0
+    ]
+    span = -(-length // times) * times
+    answer: Tensor | None = None
+    for tap, weight in enumerate(weights.tolist()):
+        if weight:
+            seen = held[:, tap : tap + span : times] if axis else held[tap : tap + span : times]
+            answer = seen * weight if answer is None else answer.add_(seen, alpha=weight)
+    assert answer is not None
+    return answer
 
 
 def _cubic(distance: Tensor) -> Tensor:
