@@ -28,13 +28,13 @@ def drawing() -> Tensor:
         shade = ((38, 70, 83), (233, 196, 106))[number % 2]
         draw.pieslice((60, 60, 560, 560), start, start + 20, fill=shade)
     draw.ellipse((240, 240, 380, 380), fill=(200, 60, 40))
-    for number in range(14):
-        x = 610 + 20 * number
-        draw.line((x, 70, x - 120, 560), fill=(40, 110, 90), width=7)
-    words = ("every frame", "at its own time")
+    for number in range(6):
+        x = 610 + 46 * number
+        draw.line((x, 70, x - 120, 560), fill=(40, 110, 90), width=20)
+    words = ("every", "frame")
     for line, text in enumerate(words):
-        font = ImageFont.load_default(84)
-        draw.text((64, 610 + 110 * line), text, (30, 30, 40), font)
+        font = ImageFont.load_default(150)
+        draw.text((64, 575 + 145 * line), text, (30, 30, 40), font)
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     unit = to_unit(pixels.view(fine, fine, 3), 8).permute(2, 0, 1)[None]
     return reduce(unit, 4).clamp(0, 1)
