@@ -121,7 +121,7 @@ def test_two_inputs_with_one_name_do_not_pass_for_done(run, tmp_path):
         (["a.png", "--perception", "2"], "perception 2 is off the dial"),
         (["a.png", "--tile", "big"], "'big' is neither a whole number nor auto"),
         (["a.png", "-s", "3"], "toy enlarges 2 times, not 3; use --scale 2"),
-        (["a.png", "-m", "toi"], "there is no model 'toi'; did you mean toy"),
+        (["a.png", "-m", "toi"], "there is no model 'toi'; did you mean 'toy"),
         (["a.png", "b.png", "-o", "c.png"], "-o c.png is one file for 2 inputs"),
         (["a.png", "-o", "a.mp4"], "a.mp4 is no name for a picture"),
         (["a.png", "-o", "a.png"], "a.png is the input itself"),

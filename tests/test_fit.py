@@ -72,8 +72,8 @@ def test_every_shipped_recipe_is_read_and_names_its_own_weights(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("optimiser.lerning_rate=1", "did you mean optimiser.learning_rate"),
-        ("dta.batch=1", "did you mean data"),
+        ("optimiser.lerning_rate=1", "did you mean 'optimiser.learning_rate"),
+        ("dta.batch=1", "did you mean 'data"),
         ("data.batch=many", "data.batch takes int"),
         ("data.batch=1.5", "data.batch takes int"),
         ("batch", "write section.key=value"),

@@ -64,7 +64,7 @@ def test_a_missing_stage_is_named(folder):
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(folder):
-    with pytest.raises(ConfigError, match="did you mean eagcl"):
+    with pytest.raises(ConfigError, match="did you mean 'eagcl"):
         zoo.find("eagle", folder=folder)
 
 

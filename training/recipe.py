@@ -1,6 +1,5 @@
 """A training run in one file: what is trained, on what, with which losses, for how long."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from srpipe.errors import ConfigError
+from srpipe.settings import nearest
 
 SHIPPED = Path(__file__).with_name("recipes")
 """The folder of the recipes that come with the package."""
@@ -152,11 +152,8 @@ def _build(kind: type, settings: Mapping[str, Any], where: str) -> Any:
     hints = get_type_hints(kind)
     for key in settings:
         if key not in hints:
-            close = difflib.get_close_matches(key, hints, 1, 0.4)
-            hint = (
-                f"; did you mean {where}{close[0]}?" if close else f"; there are {', '.join(hints)}"
-            )
-            raise ConfigError(f"a recipe has no {where}{key}{hint}")
+            known = [f"{where}{each}" for each in hints]
+            raise ConfigError(f"a recipe has no {where}{key}{nearest(where + key, known)}")
     try:
         return kind(**{k: _value(hints[k], v, f"{where}{k}") for k, v in settings.items()})
     except TypeError as error:

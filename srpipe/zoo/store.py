@@ -1,6 +1,5 @@
 """Weights and their cards: find them, check them, build the network they belong to."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from srpipe.errors import ConfigError, WeightsError
 from srpipe.models import MODELS
+from srpipe.settings import nearest
 
 SHIPPED = Path(__file__).with_name("weights")
 """The folder of the weights that come with the package."""
@@ -206,7 +206,9 @@ def find(name: str, *, scale: int | None = None, folder: Path | None = None) -> 
     known = entries(folder)
     found = [entry for entry in known if name in _names(entry.card)]
     if not found:
-        raise ConfigError(f"there is no model {name!r}{_nearest(name, known)}")
+        names = sorted({each for entry in known for each in _names(entry.card)})
+        hint = nearest(name, names) if names else "; no weights are installed"
+        raise ConfigError(f"there is no model {name!r}{hint}")
     fitting = [entry for entry in found if scale in (None, entry.scale)]
     if not fitting:
         scales = " or ".join(str(entry.scale) for entry in found)
@@ -328,11 +330,3 @@ def store(state: Mapping[str, Tensor], folder: Path, stem: str) -> dict[str, str
 
 def _names(card: Card) -> tuple[str, str, str]:
     return card.family, f"{card.family}-{card.preset}", card.name
-
-
-def _nearest(name: str, known: list[Entry]) -> str:
-    names = sorted({each for entry in known for each in _names(entry.card)})
-    close = difflib.get_close_matches(name, names, 1, 0.4)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; there are {', '.join(names)}" if names else "; no weights are installed"
