@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.export import effective_halo, proven
+from training.export import centre, effective_halo, proven
 
 
 class Blur(nn.Module):
@@ -53,3 +53,15 @@ def test_a_precision_is_proven_when_no_value_is_two_levels_off():
     samples = [torch.rand(1, 3, 32, 32)]
     assert "bf16" in proven(Coarse(0.1), samples)
     assert "bf16" not in proven(Coarse(10.0), samples)
+
+
+def test_the_mean_colour_is_corrected_and_nothing_else():
+    network = nn.Sequential()
+    network.tail = nn.Conv2d(3, 3, 1)
+    network.tail.weight.data = torch.eye(3).view(3, 3, 1, 1)
+    network.tail.bias.data = torch.tensor([-0.01, 0.02, 0.0])
+    network.tail.requires_grad_(False)
+    images = [torch.rand(1, 3, 8, 8) for _ in range(3)]
+    centre(network, [(image, image) for image in images])
+    assert torch.allclose(network.tail.bias, torch.zeros(3), atol=1e-6)
+    assert torch.equal(network.tail.weight, torch.eye(3).view(3, 3, 1, 1))

@@ -90,7 +90,7 @@ def fit(recipe: Recipe, folder: Path) -> Path:
         "device": torch.cuda.get_device_name() if fabric.device.type == "cuda" else "CPU",
         "held_out_psnr_y": round(trainer.validate(held), 3),
     }
-    samples = [as_tensor(bicubic(image, recipe.model.scale)) for image in held]
+    samples = [(as_tensor(bicubic(image, recipe.model.scale)), as_tensor(image)) for image in held]
     return export(recipe, trainer.average.state, spent, samples, folder)
 
 
