@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FAILED, SOME_FAILED, TRUNCATED, INTERRUPTED = 1, 3, 4, 130
 SHORT = {"model": "-m", "scale": "-s", "tile": "-t", "options": "-e"}
 
-_GRACE_S = 0.7  # after Ctrl-C, until a call that does not come back is cut off
+_GRACE_S = 0.3  # after Ctrl-C, until a call that does not come back is cut off
 _FAREWELL_S = 10.0  # after a failure: ending under a thread that computes may crash
 _SIGNALS = signal.SIGINT, signal.SIGTERM
 _STAGE_THREADS = "srpipe-"  # what stream.run calls the threads that it may leave behind
