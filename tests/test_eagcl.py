@@ -1,11 +1,8 @@
 import pytest
 import torch
+from counts import macs_per_pixel, parameters
 
 from srpipe.models.eagcl import EAGCL, RRDB, SPEC, EnhancedAttention
-
-
-def count(network):
-    return sum(p.numel() for p in network.parameters())
 
 
 @pytest.mark.parametrize(
@@ -18,35 +15,20 @@ def count(network):
 )
 def test_the_published_networks_have_their_parameters(options, wanted):
     with torch.device("meta"):
-        assert count(EAGCL(**options)) == wanted
+        assert parameters(EAGCL(**options)) == wanted
 
 
 def test_the_parts_have_theirs():
     with torch.device("meta"):
-        assert count(EnhancedAttention(64)) == 9_168
-        assert count(RRDB(64, 32)) == 719_424
-        assert count(RRDB(128, 32)) == 1_493_760
-        assert count(RRDB(64, 32, "softmax")) == 746_928
+        assert parameters(EnhancedAttention(64)) == 9_168
+        assert parameters(RRDB(64, 32)) == 719_424
+        assert parameters(RRDB(128, 32)) == 1_493_760
+        assert parameters(RRDB(64, 32, "softmax")) == 746_928
 
 
 def test_the_published_network_costs_what_was_counted_per_input_pixel():
-    side, total = 16, 0
-
-    def add(layer, _inputs, output):
-        nonlocal total
-        kernel = layer.weight.numel() // (layer.weight.shape[0] * layer.weight.shape[1])
-        per_pixel = kernel * layer.in_channels * layer.out_channels // layer.groups
-        # A transposed convolution spends its products on input pixels.
-        pixels = _inputs[0] if isinstance(layer, torch.nn.ConvTranspose2d) else output
-        total += per_pixel * pixels.shape[-2] * pixels.shape[-1]
-
-    with torch.device("meta"):
-        network = EAGCL()
-        for layer in network.modules():
-            if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-                layer.register_forward_hook(add)
-        network(torch.rand(1, 3, side, side), return_gradient=True)
-    assert total / side**2 / 1e6 == pytest.approx(50.424, abs=0.01)
+    found = macs_per_pixel(EAGCL, return_gradient=True)
+    assert found == pytest.approx(50.424, abs=0.01)
 
 
 def test_attention_with_equal_logits_is_the_identity():

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from srpipe.models import MODELS
+from srpipe.models.pooling import held, pools, whole
 from srpipe.precision import lower
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -45,9 +46,8 @@ def test_every_parameter_gets_a_gradient(name):
 
 @every_model
 def test_no_pixel_looks_farther_than_the_halo(name):
+    """Apart from what layers know of the whole image, which is held at its value here."""
     spec = MODELS[name]
-    if spec.statistics == "global":
-        pytest.skip("its layers average over the whole input")
     scale = spec.scales[0]
     options = dict(spec.presets["lite"])
     if "merfs" in spec.build.__init__.__kwdefaults__:
@@ -60,9 +60,32 @@ def test_no_pixel_looks_farther_than_the_halo(name):
         x = torch.rand(1, 3, 2 * middle, 2 * middle, dtype=torch.double, requires_grad=True)
         at = middle + offset
         for row in (at * scale, at * scale + scale - 1):
-            (grad,) = torch.autograd.grad(network(x)[..., row, row].sum(), x, retain_graph=False)
+            with held(network, whole(network, x)):
+                seen_from = network(x)[..., row, row].sum()
+            (grad,) = torch.autograd.grad(seen_from, x)
             seen = max(seen, int((grad[0].abs().sum(0).nonzero() - at).abs().max()))
     assert halo - 1 <= seen <= halo
+
+
+@every_model
+def test_a_network_has_pools_where_and_only_where_it_says_that_it_looks_at_the_whole(name):
+    assert bool(pools(lite(name))) == (MODELS[name].statistics == "global")
+
+
+@every_model
+def test_a_tile_with_the_statistics_of_the_whole_is_a_part_of_the_whole(name):
+    network = awake(lite(name)).double()
+    spec = MODELS[name]
+    scale = spec.scales[0]
+    torch.manual_seed(1)
+    x = torch.rand(1, 3, 24, 96, dtype=torch.double)
+    with torch.inference_mode():
+        wanted, statistics = network(x), whole(network, x)
+        with held(network, statistics):
+            found = network(x[..., 24:])
+    near = min(71, spec.halo(**spec.presets["lite"])) * scale
+    inner = found[..., near:] - wanted[..., 24 * scale + near :]
+    assert inner.abs().max() < 1e-9
 
 
 @every_model

@@ -4,13 +4,15 @@ The trunk follows ESRGAN's RRDB (Wang et al. 2018, arXiv:1809.00219), the gradie
 (Ma et al. 2020, arXiv:2003.13081); the attention sits at the end of every dense block.
 """
 
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srpipe.gradients import full_precision, gradient_map
+from srpipe.gradients import gradient_map
+from srpipe.models.layers import conv, in_full, sub_pixel
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
 
@@ -21,11 +23,6 @@ SLOPE = 0.2
 """Of every leaky ReLU (SPSR's code)."""
 
 Mask = Literal["softmax", "sigmoid"]
-
-
-def conv3(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 class EnhancedAttention(nn.Module):
@@ -67,15 +64,15 @@ class DenseBlock(nn.Module):
 
     def __init__(self, width: int, growth: int, attention: nn.Module | None = None) -> None:
         super().__init__()
-        self.grow = nn.ModuleList(conv3(width + i * growth, growth) for i in range(4))
-        self.last = conv3(width + 4 * growth, width)
+        self.grow = nn.ModuleList(conv(width + i * growth, growth) for i in range(4))
+        self.last = conv(width + 4 * growth, width)
         self.attention = attention
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same; in the type of ``x``, which may outdo the weights'."""
         seen = x.to(self.last.weight.dtype)
-        for conv in self.grow:
-            seen = torch.cat((seen, F.leaky_relu(conv(seen), SLOPE)), 1)
+        for grow in self.grow:
+            seen = torch.cat((seen, F.leaky_relu(grow(seen), SLOPE)), 1)
         y = self.last(seen)
         if self.attention is not None:
             y = self.attention(y)
@@ -102,10 +99,10 @@ class RRDB(nn.Module):
 def _enlarger(width: int, out: int, up: str) -> nn.Sequential:
     """LR features (width) to HR features (out), four times as large."""
     if up == "pixelshuffle":
-        return nn.Sequential(conv3(width, 16 * out), nn.PixelShuffle(4), nn.LeakyReLU(SLOPE))
+        return nn.Sequential(*sub_pixel(width, out, [4], partial(nn.LeakyReLU, SLOPE)))
     steps: list[nn.Module] = []
     for inputs in (width, out):
-        steps += [nn.Upsample(scale_factor=2), conv3(inputs, out), nn.LeakyReLU(SLOPE)]
+        steps += [nn.Upsample(scale_factor=2), conv(inputs, out), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*steps)
 
 
@@ -149,35 +146,35 @@ class EAGCL(nn.Module):
         super().__init__()
         hr = hr_width or width
         self.scale, self.image_skip = scale, image_skip
-        self.head = conv3(3, width)
+        self.head = conv(3, width)
         self.merfs = nn.ModuleList(
             nn.Sequential(*(RRDB(width, growth, mask) for _ in range(blocks))) for _ in range(merfs)
         )
         self.trunk_tail = nn.Sequential(*(RRDB(width, growth, mask) for _ in range(tail_blocks)))
-        self.trunk_end = conv3(width, width)
+        self.trunk_end = conv(width, width)
         self.up = _enlarger(width, hr, up)
-        self.image = nn.Sequential(conv3(hr, hr), nn.LeakyReLU(SLOPE), conv3(hr, hr))
+        self.image = nn.Sequential(conv(hr, hr), nn.LeakyReLU(SLOPE), conv(hr, hr))
 
-        self.grad_head = conv3(3, width)
+        self.grad_head = conv(3, width)
         self.grad_stages = nn.ModuleList(
             nn.Sequential(
                 *([RRDB(2 * width, growth)] if grad_block == "rrdb" else []),
-                conv3(2 * width, width),
+                conv(2 * width, width),
             )
             for _ in range(merfs)
         )
-        self.grad_end = conv3(width, width)
+        self.grad_end = conv(width, width)
         self.grad_up = _enlarger(width, hr, up)
-        self.grad_image = nn.Sequential(conv3(hr, hr), nn.LeakyReLU(SLOPE), conv3(hr, hr))
+        self.grad_image = nn.Sequential(conv(hr, hr), nn.LeakyReLU(SLOPE), conv(hr, hr))
         self.grad_tail = nn.Conv2d(hr, 3, 1)
 
         self.fusion = nn.Sequential(
             *([RRDB(2 * hr, growth)] if fusion == "rrdb" else []),
-            conv3(2 * hr, hr),
-            conv3(hr, hr),
+            conv(2 * hr, hr),
+            conv(hr, hr),
             nn.LeakyReLU(SLOPE),
         )
-        self.tail = conv3(hr, 3)
+        self.tail = conv(hr, 3)
         _initialise(self)
 
     def forward(
@@ -189,8 +186,8 @@ class EAGCL(nn.Module):
         and in the units of `srpipe.gradients.gradient_map`.
         """
         body = self.trunk_end.weight.dtype
-        start = _in_full(self.head, x)  # (N, width, H, W)
-        edges = edge_start = _in_full(self.grad_head, gradient_map(x)).to(body)
+        start = in_full(self.head, x)  # (N, width, H, W)
+        edges = edge_start = in_full(self.grad_head, gradient_map(x)).to(body)
         features = start
         for merf, stage in zip(self.merfs, self.grad_stages, strict=True):
             features = merf(features)
@@ -199,18 +196,12 @@ class EAGCL(nn.Module):
         f_image = self.image(self.up(features.to(body)))  # (N, hr_width, 4 H, 4 W)
         f_grad = self.grad_image(self.grad_up(self.grad_end(edges) + edge_start))
         fused = self.fusion(torch.cat((f_grad, f_image), 1))
-        y = _in_full(self.tail, fused)
+        y = in_full(self.tail, fused)
         if self.image_skip:
             y = y + enlarge(x, self.scale)
         if not return_gradient:
             return y
-        return y, _in_full(self.grad_tail, f_grad.to(self.grad_tail.weight.dtype))
-
-
-def _in_full(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution in its weights' own precision, whatever the autocast state."""
-    with full_precision(x):
-        return conv(x.to(conv.weight.dtype))
+        return y, in_full(self.grad_tail, f_grad)
 
 
 def _initialise(network: nn.Module) -> None:

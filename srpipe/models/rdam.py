@@ -1,0 +1,113 @@
+"""RDAM: residual blocks with double attention, over channels and over space.
+
+The attention is CBAM without its batch norm (Woo et al. 2018, arXiv:1807.06521), the frame EDSR's
+(Lim et al. 2017, arXiv:1707.02921): features at the input's resolution, a sub-pixel layer at the
+end.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from srpipe.models.layers import conv, in_full, near_zero, sub_pixel
+from srpipe.models.pooling import ChannelGate
+from srpipe.models.spec import ModelSpec
+from srpipe.resample import enlarge
+
+
+class SpatialGate(nn.Module):
+    """Weighs the pixels by the mean and the maximum of their channels, and of those around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same, weighed."""
+        seen = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        return x * torch.sigmoid(self.conv(seen))
+
+
+class Block(nn.Module):
+    """Two convolutions and both gates, added to the input."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(width, width),
+            nn.PReLU(),
+            conv(width, width),
+            ChannelGate(width, reduction, maximum=True),
+            SpatialGate(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) to the same; in the type of ``x``, which may outdo the weights'."""
+        return x + self.body(x.to(next(self.body.parameters()).dtype))
+
+
+class RDAM(nn.Module):
+    """Enlarges 2, 3 or 4 times.
+
+    Parameters
+    ----------
+    scale : output pixels per input pixel, along each side
+    width, blocks : channels of the trunk, and how many blocks it has
+    reduction : how many times narrower the channel gate is inside
+    hr_width : channels at the output's resolution, made in one step; None is the paper's `width`,
+        at a scale of 4 in two steps
+    image_skip : add the bicubic enlargement, so that the network has to learn only the rest
+    """
+
+    float32 = ("head", "tail")
+    """What stays in float32 where the rest is lowered. The trunk adds up its blocks in float32 as
+    well, which it gets from its head."""
+
+    def __init__(
+        self,
+        scale: int = 4,
+        *,
+        width: int = 64,
+        blocks: int = 16,
+        reduction: int = 16,
+        hr_width: int | None = None,
+        image_skip: bool = False,
+    ) -> None:
+        super().__init__()
+        self.scale, self.image_skip = scale, image_skip
+        hr, steps = (hr_width, [scale]) if hr_width else (width, [2, 2] if scale == 4 else [scale])
+        self.head = nn.Sequential(conv(3, width), nn.PReLU())
+        self.trunk = nn.Sequential(*(Block(width, reduction) for _ in range(blocks)))
+        self.trunk_end = conv(width, width)
+        self.up = nn.Sequential(*sub_pixel(width, hr, steps, nn.PReLU))
+        self.tail = near_zero(conv(hr, 3)) if image_skip else conv(hr, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """RGB (N, 3, H, W) in [0, 1] to (N, 3, scale H, scale W), not clamped, float32 or wider."""
+        body = self.trunk_end.weight.dtype
+        start = in_full(self.head, x)  # (N, width, H, W)
+        features = self.trunk_end(self.trunk(start).to(body)) + start
+        y = in_full(self.tail, self.up(features.to(body)))
+        return y + enlarge(x, self.scale) if self.image_skip else y
+
+
+def halo(*, blocks: int = 16, **_: object) -> int:
+    """Receptive radius in input pixels, apart from what the channel gates know of the whole.
+
+    Two for the tail and the sub-pixel layer (the second of its two steps, at a scale of 4, sees no
+    farther than the tail's last input pixel), one for the trunk's end, five for each block (two
+    convolutions, then the 7 x 7 of the spatial gate), one for the head.
+    """
+    return 2 + 1 + 5 * blocks + 1
+
+
+SPEC = ModelSpec(
+    build=RDAM,
+    scales=(2, 3, 4),
+    presets={
+        "paper": {},
+        "lite": {"width": 48, "blocks": 8, "reduction": 12, "hr_width": 16, "image_skip": True},
+    },
+    halo=halo,
+    statistics="global",
+    source="RDAM, on EDSR (arXiv:1707.02921) and CBAM (arXiv:1807.06521); own implementation",
+)
