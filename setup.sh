@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 what=${1:-example}
 case "$what" in
     example) extras="" ;;
-    test) extras="[train,dev]" ;;
+    test) extras="[all]" ;;
     *) echo "usage: ./setup.sh [example|test]" >&2; exit 2 ;;
 esac
 

@@ -35,7 +35,7 @@ def chosen(args):
         return loaded.network, {name: getattr(loaded, name) for name in names}
     spec = MODELS[args.model.partition("-")[0]]
     options, scale = spec.presets[args.untrained], spec.scales[0]
-    facts = {"scale": scale, "halo": spec.halo(**options), "exact": True}
+    facts = {"scale": scale, "halo": spec.halo(scale=scale, **options), "exact": True}
     return spec.build(scale=scale, **options).eval(), facts | {"alignment": spec.alignment}
 
 

@@ -19,14 +19,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from srpipe import __version__
 from srpipe.errors import Cancelled, ConfigError, SrpipeError
-from srpipe.settings import RunSettings, add_options, from_options, nearest
-from srpipe.show import Show, one_line
+from srpipe.settings import EvalSettings, RunSettings, add_options, from_options, nearest
+from srpipe.show import Bars, Show, one_line
 
 if TYPE_CHECKING:
     from srpipe import zoo
     from srpipe.jobs import Engine, Plan, Result
+    from srpipe.jobs.folder import FolderResult
 
 FAILED, SOME_FAILED, TRUNCATED, INTERRUPTED = 1, 3, 4, 130
+_EVAL = """
+With --model, each PATH is a data set of full size: its pictures are reduced as the literature
+does, enlarged by the model and by bicubic, and compared with what they were. Without, PATH is
+RESULT TRUTH: they are compared as they are; --input adds what RESULT was made from.
+"""
 SHORT = {"model": "-m", "scale": "-s", "tile": "-t", "options": "-e"}
 
 _GRACE_S = 0.3  # after Ctrl-C, until a call that does not come back is cut off
@@ -53,6 +59,13 @@ def upscale(args: argparse.Namespace) -> int:
     settings = from_options(RunSettings, args)
     show = Show(as_json=args.json, quiet=args.quiet)
     return _interruptible(lambda stop: _upscale_all(args, settings, show, stop), show)
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Measure models on data sets, or results against the truth."""
+    settings = from_options(EvalSettings, args)
+    show = Show(as_json=False, quiet=True)
+    return _interruptible(lambda stop: _measured(args, settings, stop), show)
 
 
 def models(args: argparse.Namespace) -> int:
@@ -94,21 +107,52 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     command = commands.add_parser("upscale", help=upscale.__doc__, allow_abbrev=False)
-    command.add_argument("inputs", nargs="+", metavar="INPUT", help="a picture or a video")
+    command.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="a picture, a video, a raster or a folder"
+    )
     command.add_argument(
         *("-o", "--output"),
         metavar="OUT",
         help="a file for one input, or a folder, which exists or ends with a slash, for many"
         " (default: INPUT_MODEL_xSCALE beside each input)",
     )
+    command.add_argument(
+        "--glob", metavar="PATTERN", help="which files of a folder, such as '*.png' (default: all)"
+    )
+    command.add_argument(
+        "--recursive", action="store_true", help="look into the folders of a folder, too"
+    )
     add_options(command, RunSettings, SHORT)
     command.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     _finish(command, upscale, "print events, one JSON object a line, on standard output")
 
+    command = commands.add_parser(
+        "eval", help=measure.__doc__, description=_EVAL, allow_abbrev=False
+    )
+    command.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="data sets for --model; or RESULT [TRUTH]. Each a folder, a picture or a video",
+    )
+    command.add_argument(
+        *("-o", "--output"),
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="also write the figures to FILE.json or FILE.md; repeatable",
+    )
+    add_options(command, EvalSettings, SHORT)
+    _finish(command, measure, "print JSON, with the figures of each picture")
+
     command = commands.add_parser("models", help=models.__doc__, allow_abbrev=False)
     command.add_argument("what", nargs="?", choices=("list", "info", "verify"), default="list")
-    command.add_argument("name", nargs="?", metavar="NAME", help="such as eagcl or eagcl-lite-x4")
+    command.add_argument(
+        "name", nargs="?", metavar="NAME", help="such as eagcl, or a file of weights"
+    )
     command.add_argument(
         "--weights",
         type=Path,
@@ -144,7 +188,10 @@ def _upscale_all(
 ) -> int:
     from srpipe import jobs, zoo
 
-    zoo.find(settings.model, scale=settings.scale, folder=settings.weights)  # once for all inputs
+    zoo.scales(settings.model, folder=settings.weights)  # once for all inputs
+    folder = _folder(args)
+    if folder is not None:
+        return _upscale_folder(folder, args, settings, show, cancelled)
     if args.output and len(args.inputs) > 1 and not jobs.is_folder(args.output):
         raise ConfigError(
             f"-o {args.output} is one file for {len(args.inputs)} inputs; name a folder, which"
@@ -169,6 +216,47 @@ def _upscale_all(
     return _exit_code(len(args.inputs), results, errors)
 
 
+def _folder(args: argparse.Namespace) -> Path | None:
+    """The input, where it is a folder."""
+    folders = [Path(w) for w in args.inputs if os.path.isdir(w) and not _is_image(w)]
+    if not folders and (args.glob is not None or args.recursive):
+        raise ConfigError("--glob and --recursive choose among a folder's files; name a folder")
+    if folders and len(args.inputs) > 1:
+        raise ConfigError(f"{folders[0]} is a folder; it is enlarged alone, name nothing beside it")
+    if folders and args.output is None:
+        raise ConfigError(f"{folders[0]} is a folder; name another one for the results with -o")
+    return folders[0] if folders else None
+
+
+def _is_image(word: str) -> bool:
+    """Whether a folder is an image: a Zarr."""
+    from srpipe.io import is_raster
+
+    return is_raster(Path(word))
+
+
+def _upscale_folder(
+    source: Path,
+    args: argparse.Namespace,
+    settings: RunSettings,
+    show: Show,
+    cancelled: threading.Event,
+) -> int:
+    from srpipe.jobs import folder
+
+    plan = folder.plan(source, Path(args.output), settings, args.glob, args.recursive)
+    if args.dry_run:
+        show.folder(plan)
+        return 0
+    show.began(plan.parts)
+    result = folder.run(plan, report=show, cancelled=cancelled)
+    for name, error in result.failures.items():
+        show.failed(source / name, error, name_it=True)
+    if result.failures:
+        print(f"srpipe: {len(result.failures)} of {result.files} files failed", file=sys.stderr)
+    return _exit_code(result.files, [result], list(result.failures.values()))
+
+
 def _claim(plan: "Plan", targets: dict[Path, Path]) -> None:
     """See that no two inputs are written to one file: the second would be taken for done."""
     other = targets.setdefault(plan.target.resolve(), plan.source)
@@ -184,17 +272,35 @@ def _run(
     if engine is None:
         show.plan(plan)
         return []
-    show.began(plan)
+    show.began([] if plan.exists else [plan.part])
     return [jobs.run(plan, engine, report=show, cancelled=cancelled)]
 
 
-def _exit_code(inputs: int, results: "list[Result]", errors: list[SrpipeError]) -> int:
+def _exit_code(
+    inputs: int, results: "Sequence[Result | FolderResult]", errors: list[SrpipeError]
+) -> int:
     if errors:
         codes = {error.exit_code for error in errors}
         if len(errors) < inputs:
             return SOME_FAILED
         return codes.pop() if len(codes) == 1 else FAILED
     return TRUNCATED if any(result.status == "truncated" for result in results) else 0
+
+
+# --- eval --------------------------------------------------------------------------------------
+
+
+def _measured(args: argparse.Namespace, settings: EvalSettings, cancelled: threading.Event) -> int:
+    from srpipe import evaluation
+
+    for target in args.output:
+        evaluation.check_target(target)
+    with Bars() as bars:
+        found = evaluation.evaluate(args.paths, settings, report=bars, cancelled=cancelled.is_set)
+    for target in args.output:
+        found.write(target)
+    print(json.dumps(found.to_dict()) if args.json else found.markdown())
+    return 0
 
 
 # --- Ctrl-C ------------------------------------------------------------------------------------
@@ -259,9 +365,13 @@ def _wait_for(threads: list[threading.Thread], deadline: float) -> None:
 
 def _leave(show: Show) -> NoReturn:
     """End the process, though a thread is inside a call that cannot be stopped."""
-    if show.part is not None:
-        show.part.unlink(missing_ok=True)
-    print("srpipe: error: stopped; nothing was written", file=sys.stderr)
+    from srpipe.jobs import abandon
+
+    kept = [abandon(part) for part in show.parts]
+    what = (
+        "what is finished is kept, and the same command goes on" if any(kept) else "nothing is left"
+    )
+    print(f"srpipe: error: stopped; {what}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(INTERRUPTED)
@@ -289,7 +399,7 @@ def _row(entry: "zoo.Entry") -> dict[str, Any]:
     return {
         "name": entry.name,
         "scale": entry.scale,
-        "parameters": entry.card.parameters,
+        "parameters": entry.parameters,
         "stages": entry.stages,
         "model": _shortest(entry),
     }
@@ -299,6 +409,8 @@ def _shortest(entry: "zoo.Entry") -> str:
     """The least that one has to type for it."""
     from srpipe import zoo
 
+    if zoo.is_file(entry.model):
+        return entry.model
     card = entry.card
     names = (card.family, f"{card.family}-{card.preset}", card.name)
     return next(n for n in names if zoo.find(n, folder=card.folder).name == entry.name)
@@ -306,6 +418,8 @@ def _shortest(entry: "zoo.Entry") -> str:
 
 def _describe(entries: "list[zoo.Entry]", as_json: bool) -> int:
     (entry,) = entries
+    if not entry.cards:
+        return _describe_file(entry, as_json)
     if as_json:
         print(json.dumps({stage: card.to_dict() for stage, card in entry.cards.items()}))
         return 0
@@ -316,6 +430,26 @@ def _describe(entries: "list[zoo.Entry]", as_json: bool) -> int:
         print(f"\n{stage}")
         for name, value in _card_lines(card):
             print(f"  {name:12}{value}")
+    return 0
+
+
+def _describe_file(entry: "zoo.Entry", as_json: bool) -> int:
+    """What is known of a network that others trained."""
+    names = "name", "scale", "parameters", "halo", "exact", "alignment", "precisions", "files"
+    facts = {name: getattr(entry, name) for name in names} | dict(entry.about)
+    if as_json:
+        print(json.dumps(facts))
+        return 0
+    sees = "all that it sees" if entry.exact else "it sees farther, so tiles are mixed"
+    facts |= {
+        "parameters": f"{entry.parameters:,}",
+        "halo": f"{entry.halo} px: {sees}",
+        "precisions": ", ".join(entry.precisions),
+        "sha256": ", ".join(entry.files.values()),
+    }
+    print(f"{entry.name}: {entry.about['architecture']}, by others")
+    for name in ("scale", "parameters", "tags", "halo", "precisions", "sha256"):
+        print(f"  {name:12}{facts[name]}")
     return 0
 
 
@@ -338,6 +472,9 @@ def _verify(entries: "list[zoo.Entry]", as_json: bool) -> int:
     from srpipe import zoo
 
     failed = 0
+    for entry in entries:
+        if not entry.cards:
+            raise ConfigError(f"{entry.name} has no card that says what it should be")
     for card in (card for entry in entries for card in entry.cards.values()):
         try:
             zoo.verify(card)

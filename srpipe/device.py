@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from srpipe.errors import ConfigError, DeviceError
 
-_PROBE_SIDES = 16, 32  # pixels; less than a second for our largest network on one core
+_PROBE_SIDE = 16  # pixels, and twice that; less than a second for our largest network on one core
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
@@ -37,7 +37,7 @@ def found(device: str) -> torch.device:
     DeviceError
         If there is no such device here.
     """
-    here = _devices()
+    here = devices()
     if device == "auto":
         return torch.device(here[0])
     name = "cuda:0" if device == "cuda" else device
@@ -48,16 +48,19 @@ def found(device: str) -> torch.device:
     raise DeviceError(f"there is no device {device} here; there is {', '.join(here)}")
 
 
-def cost(network: nn.Module) -> Cost:
+def cost(network: nn.Module, smallest: int = 1) -> Cost:
     """What one more input pixel costs a network that takes (N, 3, H, W) float32.
+
+    `smallest` is the side to which it brings what is smaller.
 
     Counts the bytes of all tensors alive at a time, input and output included, for two small
     pictures, and takes the slope. What a kernel allocates for itself is not seen: leave room for
     it. (The meta device would do without numbers, but its first use takes seconds.)
     """
     # a copy, so that a network that keeps statistics of what it sees keeps none of this
-    small, large = (_peak(copy.deepcopy(network), side) for side in _PROBE_SIDES)
-    pixels = _PROBE_SIDES[1] ** 2 - _PROBE_SIDES[0] ** 2
+    side = max(smallest, _PROBE_SIDE)
+    small, large = (_peak(copy.deepcopy(network), each) for each in (side, 2 * side))
+    pixels = 3 * side**2
     return Cost(
         max((large.peak_bytes - small.peak_bytes) / pixels, 3 * 4),  # the picture itself
         max((large.most_numbers - small.most_numbers) / pixels, 3),
@@ -81,7 +84,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
 
 
-def _devices() -> list[str]:
+def devices() -> list[str]:
     """Names of the devices that are here, the fastest first."""
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]

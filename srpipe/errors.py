@@ -24,7 +24,7 @@ class MediaError(SrpipeError):
 class TruncatedError(MediaError):
     """An input ends or breaks before its last frame; ``frames`` could be read."""
 
-    def __init__(self, message: str, *, frames: int) -> None:
+    def __init__(self, message: str, *, frames: int = 0) -> None:
         super().__init__(message)
         self.frames = frames
 

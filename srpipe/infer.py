@@ -4,17 +4,21 @@ import copy
 import gc
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from srpipe.context import MOST_PIXELS, Part, gathered, spread
 from srpipe.device import Cost, cost, found, free_bytes, is_out_of_memory
+from srpipe.ensemble import TURNS, Mean, turned
 from srpipe.errors import Cancelled, ConfigError, DeviceError, PixelError
+from srpipe.models.pooling import Core, Statistics, held, pools
 from srpipe.precision import DTYPES, best, lower, numbers, raised, whole_float32
 from srpipe.tiling import Tile, Tiles, grid, smallest, window
 
@@ -24,6 +28,7 @@ _LEAST_FADE = 8  # pixels; a shorter ramp is as visible as a cut
 _MOST_NUMBERS = 2**31 - 1  # in one tensor: beyond it many kernels fail or turn slow
 _PIXELS_AT_ONCE = 2**20  # a GPU is busy with as many; larger batches only take memory
 _MOST_IMAGES_AT_ONCE = 16
+_WINDOWS_ACROSS = 4  # a tile, from which statistics are gathered in place of it
 _TRIES = 8  # with ever smaller tiles; a 256th of the first is no tile any more
 
 
@@ -41,7 +46,8 @@ class Upscaler:
     Parameters
     ----------
     network : takes and gives float32, (N, 3, H, W) in [0, 1] to (N, 3, H * scale, W * scale),
-        whatever the type of its body; it is copied. What runs is the attribute `network`
+        whatever the type of its body; it is copied. What runs is the attribute `network`. Where it
+        has an attribute ``smallest``, it brings what is smaller to this side
     scale : output pixels per input pixel, along each side
     halo : input pixels around a tile that its kept part depends on
     exact : whether no output pixel sees farther than the halo, so that cutting loses nothing
@@ -50,6 +56,7 @@ class Upscaler:
     precision : "auto", "fp32", "bf16" or "fp16", but for the network's float32 parts; see `lower`
     tile : "auto", or the longest side that a tile may have, in input pixels, halos included
     blend : "crop" lets tiles touch, "hann" mixes them; "auto" crops where that is exact
+    ensemble : whether all 8 flips and rotations are enlarged and their mean is what comes back
 
     Raises
     ------
@@ -71,8 +78,10 @@ class Upscaler:
         precision: str = "auto",
         tile: int | str = "auto",
         blend: str = "auto",
+        ensemble: bool = False,
     ) -> None:
         self.scale, self.halo, self.alignment, self.exact = scale, halo, alignment, exact
+        self.ensemble = ensemble
         self.device = found(device)
         self.precision = _one_of("precision", precision, DTYPES) or best(self.device)
         self.blend = _one_of("blend", blend, BLENDS) or ("crop" if exact else "hann")
@@ -81,7 +90,9 @@ class Upscaler:
         """Batches that were not finite in low precision and were computed again in float32."""
         self.shrunk = 0
         """Times that memory ran out and smaller tiles were taken."""
+        self._alone = threading.RLock()
         self._most_pixels = math.inf  # at once; falls when memory runs out
+        self._smallest: int = getattr(network, "smallest", 1)
         full = copy.deepcopy(network).float().eval().requires_grad_(False)
         self._weights = {} if self.precision == "fp32" else numbers(full)
         lowered = full if self.precision == "fp32" else lower(full, DTYPES[self.precision])
@@ -96,16 +107,20 @@ class Upscaler:
         self,
         images: Tensor,
         *,
+        statistics: Statistics | None = None,
         cancelled: Callable[[], bool] | None = None,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Enlarged images, (N, 3, H * scale, W * scale), float32, not clamped.
 
         They lie on the device, or on the CPU where the device has no room for all of them.
+        Of an ensemble they are the mean.
 
         Parameters
         ----------
         images : Tensor of shape (N, 3, H, W), float32, in [0, 1], on any device
+        statistics : what layers that look at the whole are to take for it; by default they take
+            each image, whose statistics are gathered from its tiles where it does not fit whole
         cancelled : asked before each batch of tiles
         on_tile : told after each batch how many tiles of how many are done
 
@@ -120,16 +135,92 @@ class Upscaler:
         Cancelled
             If `cancelled` said so.
         """
+        if self.ensemble:
+            return self._all_ways(images, statistics, cancelled, on_tile, spread=False).mean
+        return self._whole(images, statistics, cancelled, on_tile)
+
+    def statistics(
+        self, images: Tensor, *, cancelled: Callable[[], bool] | None = None
+    ) -> Statistics | None:
+        """The statistics of one image, (1, 3, H, W), to be used for others like it.
+
+        None where the network has no need of them, or the image fits whole: it needs none then.
+        Raises what a call raises.
+        """
+        plan, tiles = self.plan(*images.shape[2:])
+        if len(tiles) == 1 or not self.looks_at_the_whole:
+            return None
+        return self.gathered(lambda: self._parts(images, plan, cancelled))
+
+    def gathered(self, parts: Callable[[], Iterable[Part]]) -> Statistics:
+        """The statistics of an image that comes in parts: see `srpipe.context.gathered`."""
+        with self._at_work():
+            found = gathered(self.network, parts)
+            if self.precision != "fp32" and not all(_is_finite(s) for s in found.values()):
+                self.recomputed += 1
+                found = gathered(raised(self.network, self._weights), parts)
+        return found
+
+    @cached_property
+    def looks_at_the_whole(self) -> bool:
+        """Whether the network has layers that average over all of their input."""
+        return bool(pools(self.network))
+
+    def mean_and_spread(
+        self,
+        images: Tensor,
+        *,
+        statistics: Statistics | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What an ensemble makes of images, and how far its eight results lie apart.
+
+        The second is their standard deviation, of the same shape and in the same unit. Parameters
+        and errors are those of a call.
+        """
+        found = self._all_ways(images, statistics, cancelled, on_tile, spread=True)
+        return found.mean, found.spread
+
+    def _all_ways(
+        self,
+        images: Tensor,
+        statistics: Statistics | None,
+        cancelled: Callable[[], bool] | None,
+        on_tile: Callable[[int, int], None] | None,
+        *,
+        spread: bool,
+    ) -> Mean:
+        """Enlarge whole images as they lie, then in seven other ways: tiles start where they do."""
+
+        def enlarged(turn: int) -> Tensor:
+            def told(done: int, of: int) -> None:
+                if on_tile is not None:
+                    on_tile(turn * of + done, len(TURNS) * of)
+
+            return self._whole(turned(images, turn), statistics, cancelled, told)
+
+        found = Mean(enlarged(0), spread=spread)
+        for turn in TURNS[1:]:
+            found.add(enlarged(turn), turn)
+        return found
+
+    def _whole(
+        self,
+        images: Tensor,
+        statistics: Statistics | None,
+        cancelled: Callable[[], bool] | None,
+        on_tile: Callable[[int, int], None] | None,
+    ) -> Tensor:
+        """Enlarged images, in as large tiles as memory turns out to hold."""
         _check(images)
         torch.get_num_threads()  # a new thread ignores set_num_threads until it asks
         count, _, height, width = images.shape
         plans = self._plans(count, height, width)
-        # not inference_mode: its results cannot be changed in place outside it
-        exactly = whole_float32(self.device) if self.precision == "fp32" else nullcontext()
-        with torch.no_grad(), exactly:
+        with self._at_work():
             for tries, plan in enumerate(plans):
                 try:
-                    enlarged = self._enlarged(images, plan, cancelled, on_tile)
+                    enlarged = self._enlarged(images, plan, statistics, cancelled, on_tile)
                 except (MemoryError, RuntimeError) as error:
                     if not is_out_of_memory(error):
                         raise
@@ -146,6 +237,18 @@ class Upscaler:
         plan = next(self._plans(images, height, width))
         return plan, grid(height, width, self._tiles(plan.size))
 
+    def windows(self, height: int, width: int, plan: Plan) -> tuple[list[Tile], int, int]:
+        """Windows that statistics of an image can be gathered from.
+
+        Also how many of them may be computed at once, and how many are enough. They are smaller
+        than the plan's tiles, so that as many as fit at once come from all over the image.
+        """
+        tiles = replace(self._tiles(1), fade=0)
+        side = max(smallest(height, width, tiles), 4 * self.halo, plan.size // _WINDOWS_ACROSS)
+        tiles = replace(tiles, size=min(side, plan.size))
+        at_once = max(1, plan.batch * plan.size**2 // tiles.size**2)
+        return grid(height, width, tiles), at_once, max(at_once, MOST_PIXELS // tiles.size**2)
+
     def describe(self) -> dict[str, Any]:
         """What was chosen, in words and numbers, for a dry run or a summary."""
         return {
@@ -157,6 +260,7 @@ class Upscaler:
             "alignment": self.alignment,
             "exact": self.exact,
             "scale": self.scale,
+            "ensemble": self.ensemble,
             "bytes_per_pixel": round(self.cost.bytes_per_pixel),
         }
 
@@ -164,7 +268,7 @@ class Upscaler:
     def cost(self) -> Cost:
         """What one input pixel costs, measured when first asked for."""
         try:
-            return cost(self.network)
+            return cost(self.network, self._smallest)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -228,21 +332,71 @@ class Upscaler:
         rounds = math.ceil(work / max(most, 1))
         return math.ceil(work / rounds)
 
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """No gradients, all 24 bits in float32, and where layers hold statistics, one at a time."""
+        alone = self._alone if self.looks_at_the_whole else nullcontext()
+        exactly = whole_float32(self.device) if self.precision == "fp32" else nullcontext()
+        # not inference_mode: its results cannot be changed in place outside it
+        with torch.no_grad(), alone, exactly:
+            yield
+
     def _enlarged(
         self,
         images: Tensor,
         plan: Plan,
+        statistics: Statistics | None,
         cancelled: Callable[[], bool] | None,
         on_tile: Callable[[int, int], None] | None,
     ) -> Tensor:
+        """Images in tiles that share the statistics of the whole, where the network has any."""
         height, width = images.shape[2:]
         tiles = grid(height, width, self._tiles(plan.size))
+        if not self.looks_at_the_whole or (len(tiles) == 1 and statistics is None):
+            return self._joined(images, tiles, plan.batch, cancelled, on_tile)
+        results: list[Tensor] = []
+        for image in images.split(1):
+
+            def told(done: int, of: int, before: int = len(results)) -> None:
+                if on_tile is not None:
+                    on_tile(before * of + done, len(images) * of)
+
+            def parts(image: Tensor = image) -> Iterator[Part]:
+                return self._parts(image, plan, cancelled)
+
+            known = self.gathered(parts) if statistics is None else statistics
+            with held(self.network, known):
+                results.append(self._joined(image, tiles, plan.batch, cancelled, told))
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    def _parts(
+        self, image: Tensor, plan: Plan, cancelled: Callable[[], bool] | None
+    ) -> Iterator[Part]:
+        """What of one image its statistics are gathered from, in batches."""
+        height, width = image.shape[2:]
+        tiles, at_once, most = self.windows(height, width, plan)
+        chosen = spread(tiles, most)
+        for at in range(0, len(chosen), at_once):
+            if cancelled is not None and cancelled():
+                raise Cancelled("stopped while the statistics of the image were gathered")
+            part = [(0, tile) for tile in chosen[at : at + at_once]]
+            yield self._read(image, part), [core(tile) for _image, tile in part]
+
+    def _joined(
+        self,
+        images: Tensor,
+        tiles: list[Tile],
+        batch: int,
+        cancelled: Callable[[], bool] | None,
+        on_tile: Callable[[int, int], None] | None,
+    ) -> Tensor:
+        """Images in these tiles, one after the other."""
         work = list(itertools.product(range(len(images)), tiles))
         target: Tensor | None = None
-        for at in range(0, len(work), plan.batch):
+        for at in range(0, len(work), batch):
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped before tile {at + 1} of {len(work)}")
-            part = work[at : at + plan.batch]
+            part = work[at : at + batch]
             enlarged = self._finite(self._read(images, part))
             if len(tiles) == 1 and len(part) == len(work):
                 target = enlarged
@@ -330,6 +484,17 @@ class Upscaler:
             f"memory of {self.device} ran out even with tiles of {plan.size} px;"
             " free memory or take a smaller model"
         )
+
+
+def core(tile: Tile) -> Core:
+    """What of a tile no other tile keeps: all cores together are the image."""
+    y, x = tile.y, tile.x
+    return (
+        y.keep_from - y.read_from,
+        y.keep_to - y.read_from,
+        x.keep_from - x.read_from,
+        x.keep_to - x.read_from,
+    )
 
 
 def _one_of(what: str, name: str, names: Any) -> str | None:

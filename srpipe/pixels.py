@@ -1,9 +1,11 @@
 """The only place where dtypes and value ranges change.
 
 An integer type's range is its declared one: a uint16 frame with a maximum of 200 is a dark
-frame, never an 8-bit one. Nothing here looks at the values to guess a range.
+frame, never an 8-bit one. Nothing here looks at the values to guess a range; `percentile_range`
+does so for those who ask for it, once for all of an image or stack.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,6 +80,11 @@ def from_unit(unit: Tensor, bits: int) -> Tensor:
     return (unit.to(torch.float32).clamp(0, 1) * levels).round_().to(sample_type(bits))
 
 
+def rounded(unit: Tensor, bits: int) -> Tensor:
+    """Values as samples of ``bits`` bits give them back: clamped, and on the nearest level."""
+    return to_unit(from_unit(unit, bits), bits)
+
+
 def sample_type(bits: int) -> torch.dtype:
     """The tensor type that holds a sample of this many bits: uint8, uint16 or float32."""
     if bits == 32:
@@ -87,6 +94,97 @@ def sample_type(bits: int) -> torch.dtype:
             f"samples of {bits} bits are not handled; convert to 8 to 16 bits or float32"
         )
     return torch.uint8 if bits == 8 else torch.uint16
+
+
+@dataclass(frozen=True)
+class Range:
+    """The two numbers that are 0 and 1 to a network, for all of a raster or stack.
+
+    Others are below 0 or above 1 to it; none is clamped on the way there.
+
+    Raises
+    ------
+    PixelError
+        If the first is not below the second.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -np.inf < self.low < self.high < np.inf:
+            raise PixelError(
+                f"a range from {self.low:g} to {self.high:g} has no room; give a smaller number"
+                " first and a larger one after it"
+            )
+
+    def to_unit(self, array: np.ndarray) -> Tensor:
+        """Numbers of any real type as float32."""
+        unit = (array.astype(np.float64) - self.low) / (self.high - self.low)
+        return torch.from_numpy(unit.astype(np.float32))
+
+    def from_unit(self, unit: Tensor, dtype: np.dtype) -> tuple[np.ndarray, int]:
+        """The inverse of `to_unit`, and how many numbers the type could not hold.
+
+        A float type holds all, beyond the range, too. An integer type rounds to nearest, and takes
+        its own limits for what lies beyond them.
+        """
+        values = unit.detach().cpu().numpy().astype(np.float64)
+        values = values * (self.high - self.low) + self.low
+        if dtype.kind == "f":
+            return values.astype(dtype), 0
+        values = np.rint(values)
+        limits = np.iinfo(dtype)
+        low, high = float(limits.min), float(limits.max)
+        high = high if int(high) == limits.max else float(np.nextafter(high, 0))  # 64 bits
+        clipped = int(np.count_nonzero(~((values >= low) & (values <= high))))
+        return np.nan_to_num(values, nan=low).clip(low, high).astype(dtype), clipped
+
+
+def declared_range(dtype: np.dtype, bits: int | None = None) -> Range:
+    """What a type says of itself: all an integer type can hold, and 0 to 1 for floats.
+
+    Parameters
+    ----------
+    bits : of an unsigned type that are in use, where the file says that not all are
+    """
+    if dtype.kind == "f":
+        return Range(0.0, 1.0)
+    limits = np.iinfo(dtype)
+    high = 2**bits - 1 if bits and not limits.min else limits.max
+    return Range(float(limits.min), float(high))
+
+
+def percentile_range(arrays: Iterable[np.ndarray], low: float, high: float) -> Range:
+    """Two percentiles of valid numbers that come in pieces; 0 and 100 are the true extremes.
+
+    In between they are those of an even sample of at most 2**20 numbers.
+
+    Raises
+    ------
+    PixelError
+        If there are no numbers, or all are the same.
+    """
+    kept, step, skip = [np.empty(0)], 1, 0
+    extremes = np.array([np.inf, -np.inf])
+    for array in arrays:
+        flat = array.reshape(-1).astype(np.float64)
+        extremes = np.array([flat.min(initial=extremes[0]), flat.max(initial=extremes[1])])
+        kept.append(flat[skip::step])
+        skip = (skip - flat.size) % step
+        while sum(part.size for part in kept) > _SAMPLE:
+            together = np.concatenate(kept)
+            skip += step * (together.size % 2)
+            kept, step = [together[::2]], 2 * step
+    sample = np.concatenate(kept)
+    if not sample.size:
+        raise PixelError("no valid number to take percentiles of; give --range instead")
+    ends = np.percentile(sample, [low, high])
+    ends = np.where([low <= 0, high >= 100], extremes, ends)
+    return Range(float(ends[0]), float(ends[1]))
+
+
+_SAMPLE = 2**20
 
 
 def _check(dtype: torch.dtype, bits: int) -> None:

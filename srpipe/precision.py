@@ -4,7 +4,7 @@ import contextlib
 import copy
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _float32_on_cuda = threading.Lock()
 
 
-def best(device: torch.device) -> str:
-    """The name of the fastest type that a device computes in and that serves for pictures."""
+def best(device: torch.device, among: Collection[str] = tuple(DTYPES)) -> str:
+    """The fastest of these types, by name, that a device computes in fast; else float32."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    asks = "_is_amx_tile_supported", "_is_avx512_bf16_supported"  # private: may go at any time
-    fast = device.type == "cpu" and any(getattr(torch.cpu, ask, bool)() for ask in asks)
-    return "bf16" if fast else "fp32"
+        fast = ["bf16", "fp16"] if torch.cuda.is_bf16_supported() else ["fp16"]
+    else:
+        asks = "_is_amx_tile_supported", "_is_avx512_bf16_supported"  # private: may go any time
+        has = device.type == "cpu" and any(getattr(torch.cpu, ask, bool)() for ask in asks)
+        fast = ["bf16"] if has else []
+    return next((name for name in fast if name in among), "fp32")
 
 
 def lower(network: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srpipe.errors import PixelError
+from srpipe.pixels import rounded
 
 REACH = 4
 """Border pixels, at the smaller of the two sizes, that mirroring must supply."""
@@ -63,6 +64,16 @@ def reduce(x: Tensor, scale: int) -> Tensor:
             f"{x.shape[-2]} x {x.shape[-1]} px cannot be reduced by {scale}; crop to a multiple"
         )
     return resize(x, (x.shape[-2] // scale, x.shape[-1] // scale))
+
+
+def low_resolution(truth: Tensor, scale: int) -> Tensor:
+    """The literature's "BI" degradation: `reduce`, on the levels of 8 bits.
+
+    Parameters
+    ----------
+    truth : Tensor of shape (N, C, H, W), float, in [0, 1], sides multiples of ``scale``
+    """
+    return rounded(reduce(truth, scale), 8)
 
 
 def _pads(length: int, target: int) -> tuple[int, int]:

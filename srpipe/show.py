@@ -14,6 +14,7 @@ from srpipe.errors import SrpipeError, TruncatedError
 
 if TYPE_CHECKING:
     from srpipe.jobs import Event, Plan
+    from srpipe.jobs.folder import FolderPlan
 
 _BETWEEN_S = 0.2  # two progress events of --json
 
@@ -26,7 +27,7 @@ class Show:
         self._quiet = quiet
         self._bar: Any = None
         self._told = 0.0
-        self.part: Path | None = None  # what is being written, for the case that we must leave now
+        self.parts: list[Path] = []  # what is being written, for the case that we must leave now
 
     def __call__(self, event: "Event") -> None:
         """Show an event; it may come from any thread, one at a time."""
@@ -39,13 +40,13 @@ class Show:
         elif event.kind in ("done", "skipped") and not self._quiet:
             self._summary(event.facts)
         if event.kind in ("done", "skipped"):
-            self.part = None
+            self.parts = []
             for notice in event.facts["notices"] if not self._quiet else ():
                 print(f"srpipe: notice: {notice}", file=sys.stderr)
 
-    def began(self, plan: "Plan") -> None:
-        """A job starts to write."""
-        self.part = None if plan.exists else plan.part
+    def began(self, parts: list[Path]) -> None:
+        """A job starts to write, under these names."""
+        self.parts = parts
 
     def plan(self, plan: "Plan") -> None:
         """What would be done."""
@@ -56,10 +57,23 @@ class Show:
         if plan.exists:
             print(f"{plan.source} -> {plan.target}\n  exists, and would be skipped")
             return
-        parts = [_sizes(facts), _frames(plan.frames)]
+        parts = [_sizes(facts), _amount(plan.frames, facts["bands"])]
         parts += [f"{plan.seconds:.1f} s"] if plan.seconds else []
         print(f"{plan.source} -> {plan.target}\n  {', '.join(parts)}")
-        print(f"  {plan.entry.name}, perception {plan.perception:g}")
+        print(f"  {_network(plan.entry.name, plan.perception)}")
+        for notice in plan.notices:
+            print(f"  notice: {notice}")
+
+    def folder(self, plan: "FolderPlan") -> None:
+        """What would be done of a folder."""
+        if self._json:
+            facts = {"event": "plan", "source": str(plan.source), **plan.to_dict()}
+            print(json.dumps(facts), flush=True)
+            return
+        print(f"{plan.source} -> {plan.target}")
+        print(f"  {_counts(plan.to_dict())}")
+        for unit in plan.todo:
+            print(f"  {unit.name} -> {plan.target / unit.facts['target']}")
         for notice in plan.notices:
             print(f"  notice: {notice}")
 
@@ -69,7 +83,7 @@ class Show:
         if name_it and str(source) not in text:
             text = f"{source}: {text}"
         self._end_bar()
-        self.part = None
+        self.parts = []
         if self._json:
             failure = {"event": "failed", "source": str(source), "error": text}
             print(json.dumps(failure), flush=True)
@@ -99,19 +113,47 @@ class Show:
             print(f"{facts['target']} exists: skipped; --overwrite replaces it")
             return
         print(f"{facts['source']} -> {facts['target']}")
-        parts = [_frames(facts["frames"]), _sizes(facts), f"{facts['seconds']:.1f} s"]
+        if "files" in facts:
+            print(f"  {_counts(facts)}, {facts['seconds']:.1f} s")
+            return
+        amount = _amount(facts["frames"], facts["numbers"].get("bands"))
+        parts = [amount, _sizes(facts), f"{facts['seconds']:.1f} s"]
         parts += [f"{facts['fps']:.2f} fps"] if facts["limited_by"] else []
         parts += [f"limited by: {facts['limited_by']}"] if facts["limited_by"] else []
         print(f"  {', '.join(parts)}")
-        parts = [facts["model"], f"perception {facts['perception']:g}"]
+        parts = [_network(facts["model"], facts["perception"])]
         parts += [f"{facts['precision']} on {facts['device']}"]
         if facts["recomputed"]:
             parts.append(f"{facts['recomputed']} batches computed again in fp32")
         print(f"  {', '.join(parts)}")
+        if facts["repeated"]:
+            print(f"  {_frames(facts['repeated'])} equal to the one before, not computed again")
         if facts["status"] == "truncated":
             print(
                 f"  the input is damaged: {_frames(facts['frames'])} could be read, all are there"
             )
+
+
+class Bars:
+    """A bar for each of several things that are done one after the other."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._name = ""
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, name: str, done: int, of: int | None) -> None:
+        """So many pictures of a thing are done."""
+        if self._bar is None or name != self._name:
+            self.__exit__()
+            self._bar, self._name = _bar(name, {"of": of, "unit": "picture"}), name
+        self._bar.update(done - self._bar.n)
 
 
 def _bar(name: str, facts: Any) -> Any:
@@ -128,10 +170,31 @@ def _bar(name: str, facts: Any) -> Any:
     )
 
 
+def _amount(frames: int | None, bands: int | None) -> str:
+    """How many frames; or how many planes, where they have bands."""
+    if bands is None:
+        return _frames(frames)
+    return f"{frames} plane{'s' * (frames != 1)} of {bands} band{'s' * (bands != 1)}"
+
+
 def _frames(count: int | None) -> str:
     if count is None:
         return "an unknown number of frames"
     return f"{count} frame{'s' * (count != 1)}"
+
+
+def _counts(facts: Any) -> str:
+    """How many files of a folder are done, are not, and why."""
+    failed = len(facts.get("failures", ()))
+    texts = {
+        f"{facts.get('done')} done": facts.get("done"),
+        f"{facts.get('todo')} to do": facts.get("todo"),
+        f"{facts['kept']} done before": facts["kept"],
+        f"{facts['foreign']} left alone, as there is a file already": facts["foreign"],
+        f"{failed} failed": failed,
+    }
+    some = [text for text, count in texts.items() if count]
+    return f"{facts['files']} file{'s' * (facts['files'] != 1)}: {', '.join(some)}"
 
 
 def _sizes(facts: Any) -> str:
@@ -143,3 +206,8 @@ def one_line(error: SrpipeError) -> str:
     """An error as it is printed."""
     hint = " (--allow-truncated)" if isinstance(error, TruncatedError) else ""
     return " ".join(str(error).split()) + hint
+
+
+def _network(name: str, perception: float | None) -> str:
+    """Which it is, and where its dial stands if it has one."""
+    return name if perception is None else f"{name}, perception {perception:g}"

@@ -8,7 +8,7 @@ def parameters(network):
     return sum(p.numel() for p in network.parameters())
 
 
-def macs_per_pixel(build, side=16, **call):
+def macs_per_pixel(build, size=(16, 16), **call):
     """Millions of products of weights with values, biases and activations not counted.
 
     Layers that see one value per image, such as those of a channel gate, are not counted either.
@@ -27,5 +27,5 @@ def macs_per_pixel(build, side=16, **call):
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 layer.register_forward_hook(add)
-        network(torch.rand(1, 3, side, side), **call)
-    return total / side**2 / 1e6
+        network(torch.rand(1, 3, *size), **call)
+    return total / (size[0] * size[1]) / 1e6

@@ -13,7 +13,7 @@ import toy as toy_script
 from test_cli import draw
 from test_jobs import clip, names
 
-from srpipe.io.video import VideoSink
+from srpipe.io.video_pieces import PieceSink
 
 HERE = Path(__file__).parent
 
@@ -52,7 +52,6 @@ def sound_only(path):
 INPUTS = {
     "missing file": ("a.mp4", lambda p: None, "no"),
     "missing picture": ("a.png", lambda p: None, "does not exist; check the name"),
-    "directory": ("a.mp4", lambda p: p.mkdir(), "is a directory; name the files in it"),
     "empty video": ("a.mp4", lambda p: p.touch(), "is empty"),
     "empty picture": ("a.png", lambda p: p.touch(), "is empty"),
     "text named mp4": ("a.mp4", lambda p: p.write_text("hello " * 99), ""),
@@ -162,7 +161,7 @@ def test_a_sink_that_runs_out_of_room(run, tmp_path, monkeypatch):
     def refuse(self, frame):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(VideoSink, "write", refuse)
+    monkeypatch.setattr(PieceSink, "write", refuse)
     code, out, err = run("a.mp4")
     assert (code, out, len(err)) == (1, [], 1)
     assert "No space left on device; make room" in err[0]

@@ -1,46 +1,48 @@
-import numpy as np
+import os
+
 import pytest
 import torch
 from PIL import Image
 
-from srpipe.errors import ConfigError, MediaError
-from training.data import Pack, Pairs, held_out, pictures, read_image
+from srpipe.errors import ConfigError
+from training.data import Pairs, load
 from training.degrade import bicubic
+from training.pack import Pack
+from training.recipe import Data
+
+CPU = torch.device("cpu")
 
 
-def numbered(height, width, start=0):
-    """An image whose every sample is different, modulo 256."""
-    count = torch.arange(start, start + height * width * 3)
-    return (count % 251).to(torch.uint8).reshape(height, width, 3)
+def wave(seed, height=48, width=40):
+    torch.manual_seed(seed)
+    x = torch.nn.functional.interpolate(torch.rand(1, 3, 9, 8), (height, width), mode="bicubic")
+    return (x[0].permute(1, 2, 0).clamp(0, 1) * 255).byte()
 
 
-@pytest.mark.parametrize("turn", range(8))
-def test_a_crop_is_the_square_that_it_names_in_each_of_eight_turns(turn):
-    images = [numbered(6, 9), numbered(7, 5, 100)]
-    pack = Pack.of(images)
-    got = pack.crops(
-        torch.tensor([1, 0]),
-        torch.tensor([2, 1]),
-        torch.tensor([1, 4]),
-        4,
-        torch.tensor([turn] * 2),
-    )
-    for index, (chosen, top, left) in enumerate([(1, 2, 1), (0, 1, 4)]):
-        square = images[chosen][top : top + 4, left : left + 4]
-        if turn & 2:
-            square = square.flip(0)
-        if turn & 4:
-            square = square.flip(1)
-        if turn & 1:
-            square = square.transpose(0, 1)
-        assert torch.equal((got[index] * 255).round().byte().permute(1, 2, 0), square)
+def pairs_of(images, scale=4):
+    return Pairs(Pack.of([bicubic(image, scale) for image in images]), Pack.of(images), scale)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder of six photographs, one in a folder of its own, and how to read it."""
+
+    def make(**changes):
+        (tmp_path / "images" / "deep").mkdir(parents=True, exist_ok=True)
+        for i in range(6):
+            path = tmp_path / "images" / ("deep" if i == 3 else "") / f"{i}.png"
+            if not path.exists():
+                Image.fromarray(wave(i).numpy()).save(path)
+        given = {"patch": 16, "batch": 4, "holdout": 0.2, **changes}
+        return Data(folder=tmp_path / "images", cache=tmp_path / "cache", **given)
+
+    return make
 
 
 def test_low_and_high_squares_show_the_same_place():
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
     ramp = torch.stack((y * 4, x * 3, (x + y) * 2), -1).round().to(torch.uint8)
-    pairs = Pairs.of([ramp], 4)
-    batches = pairs.batches(16, 16, torch.Generator().manual_seed(0))
+    batches = pairs_of([ramp]).batches(Data(patch=16, batch=16), torch.Generator().manual_seed(0))
     low, high = next(batches)
     assert low.shape == (16, 3, 4, 4)
     assert high.shape == (16, 3, 16, 16)
@@ -48,55 +50,90 @@ def test_low_and_high_squares_show_the_same_place():
     assert (low - averaged)[..., 1:-1, 1:-1].abs().max() < 2.5 / 255
 
 
-def test_the_generators_state_is_the_position_in_the_data():
-    pairs = Pairs.of([numbered(32, 32), numbered(24, 40)], 4)
+@pytest.mark.parametrize("spoiled", [{}, {"noise": (1, 9), "jpeg": (30, 90)}])
+def test_the_generators_state_is_the_position_in_the_data(spoiled):
+    pairs, how = pairs_of([wave(1), wave(2, 24, 40)]), Data(patch=8, batch=2, **spoiled)
     generator = torch.Generator().manual_seed(3)
-    batches = pairs.batches(2, 8, generator)
+    batches = pairs.batches(how, generator)
     next(batches)
     state = generator.get_state()
-    wanted = [next(batches)[1] for _ in range(3)]
+    wanted = [next(batches) for _ in range(3)]
     again = torch.Generator()
     again.set_state(state)
-    rest = pairs.batches(2, 8, again)
-    assert all(torch.equal(a, next(rest)[1]) for a in wanted)
+    rest = pairs.batches(how, again)
+    for batch in wanted:
+        assert all(torch.equal(a, b) for a, b in zip(batch, next(rest), strict=True))
 
 
-@pytest.mark.parametrize("patch", [10, 64])
-def test_a_patch_that_does_not_fit_is_refused(patch):
-    pairs = Pairs.of([numbered(32, 32)], 4)
-    with pytest.raises(ConfigError, match=f"patch of {patch} px does not fit"):
-        next(pairs.batches(1, patch, torch.Generator()))
+@pytest.mark.parametrize("spoiled", [{}, {"noise": (1, 9), "jpeg": (30, 90)}])
+def test_the_shares_of_several_processes_make_up_the_batch_of_one(spoiled):
+    pairs, how = pairs_of([wave(1), wave(2)]), Data(patch=16, batch=6, **spoiled)
+    whole = pairs.batches(how, torch.Generator().manual_seed(5))
+    parts = [
+        pairs.batches(how, torch.Generator().manual_seed(5), rank=rank, of=2) for rank in (0, 1)
+    ]
+    for _ in range(2):
+        wanted, shares = next(whole), [next(part) for part in parts]
+        for kind in (0, 1):
+            for rank in (0, 1):
+                assert torch.equal(shares[rank][kind], wanted[kind][rank::2])
 
 
-def test_the_low_image_is_rounded_to_eight_bits():
-    low = bicubic(numbered(16, 16), 4)
-    assert (low.dtype, low.shape) == (torch.uint8, (4, 4, 3))
+def test_noise_and_compression_reach_the_low_squares_alone():
+    pairs = pairs_of([torch.full((64, 64, 3), 128, dtype=torch.uint8)])
+    low, high = next(pairs.batches(Data(patch=32, batch=2, noise=(9, 9)), torch.Generator()))
+    assert low.std() > 0.02
+    assert high.std() == 0
 
 
-def test_a_flat_image_stays_flat_when_reduced():
-    assert (bicubic(torch.full((8, 8, 3), 77, dtype=torch.uint8), 4) == 77).all()
+def test_a_folder_is_packed_once_and_again_when_a_picture_changes(data, monkeypatch):
+    from training import data as module
+
+    read = []
+    real = module.read_image
+    monkeypatch.setattr(module, "read_image", lambda path: read.append(path.name) or real(path))
+    first, held = load(data(), 4, CPU)
+    assert (len(read), len(first.high) + len(held)) == (6, 6)
+    again, _ = load(data(), 4, CPU)
+    assert len(read) == 6
+    assert torch.equal(first.high.pixels, again.high.pixels)
+    load(data(), 2, CPU)  # another scale has its own low images, of the same pictures
+    assert len(read) == 6
+    path = data().folder / "deep" / "3.png"
+    Image.fromarray(wave(99).numpy()).save(path)
+    os.utime(path, ns=(1, 1))
+    load(data(), 4, CPU)
+    assert len(read) == 12
 
 
-def test_pictures_are_found_by_name_and_a_folder_without_is_refused(tmp_path):
-    for name in ("b.png", "a.jpg", "notes.txt"):
-        (tmp_path / name).write_bytes(b"")
-    assert [p.name for p in pictures(tmp_path)] == ["a.jpg", "b.png"]
-    with pytest.raises(ConfigError, match="holds no pictures"):
-        pictures(tmp_path / "nowhere")
+def test_low_images_are_the_reduced_high_ones(data):
+    pairs, held = load(data(), 4, CPU)
+    for i in range(len(pairs.high)):
+        assert torch.equal(pairs.low.image(i), bicubic(pairs.high.image(i), 4))
+    low, high = held[0]
+    pixels = (high[0].permute(1, 2, 0) * 255).round().byte()
+    assert torch.equal((low[0].permute(1, 2, 0) * 255).round().byte(), bicubic(pixels, 4))
 
 
-def test_a_picture_is_read_as_rgb_and_a_broken_one_is_named(tmp_path):
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    image = read_image(tmp_path / "grey.png")
-    assert image.shape == (3, 4, 3)
-    assert torch.equal(image[..., 2], torch.from_numpy(grey))
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(MediaError, match=r"broken\.png cannot be read"):
-        read_image(tmp_path / "broken.png")
+def test_a_copy_of_a_held_out_picture_is_not_trained_on(data):
+    how = data()
+    before, held = load(how, 4, CPU)
+    pixels = (held[0][1][0].permute(1, 2, 0) * 255).round().byte().numpy()
+    for i in range(20):  # under some of these names it is not held out
+        Image.fromarray(pixels).save(how.folder / f"copy{i}x.png")
+    after, _ = load(how, 4, CPU)
+    assert len(after.high) == len(before.high)
 
 
-def test_crops_of_one_photograph_are_held_out_together(tmp_path):
-    groups = [{held_out(tmp_path / f"photo{i}_{k}.png", 0.3) for k in range(9)} for i in range(99)]
-    assert all(len(group) == 1 for group in groups)
-    assert 15 < sum(group == {True} for group in groups) < 45
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch": 10}, "patch of 10 px cannot be reduced by 4; use a multiple of 4"),
+        ({"patch": 44}, r"patch of 44 px does not fit into .*\.png, which is 40 x 48 px"),
+        ({"holdout": 0.0}, "leaves 6 pictures to train on and 0 to validate with"),
+        ({"holdout": 1.0}, "leaves 0 pictures to train on and 6 to validate with"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(data, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load(data(**changes), 4, CPU)

@@ -7,6 +7,9 @@ from srpipe.precision import lower
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
+DEPTHS = ("merfs", "groups")
+"""Options that are 1 where a network would see farther than a test can afford."""
+
 
 def lite(name, scale=None):
     spec = MODELS[name]
@@ -38,8 +41,8 @@ def test_any_size_is_enlarged_by_the_scale(name, size):
 def test_every_parameter_gets_a_gradient(name):
     network = lite(name)
     x = torch.rand(1, 3, 16, 16)
-    outputs = network(x, return_gradient=True) if MODELS[name].gradient else (network(x),)
-    sum(y.square().mean() for y in outputs).backward()
+    image, maps = network(x, return_gradient=True) if MODELS[name].gradient else (network(x), ())
+    sum(y.square().mean() for y in (image, *maps)).backward()
     without = [key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
 
@@ -50,20 +53,19 @@ def test_no_pixel_looks_farther_than_the_halo(name):
     spec = MODELS[name]
     scale = spec.scales[0]
     options = dict(spec.presets["lite"])
-    if "merfs" in spec.build.__init__.__kwdefaults__:
-        options["merfs"] = 1  # as deep as a test can afford
+    options |= {key: 1 for key in DEPTHS if key in spec.build.__init__.__kwdefaults__}
     network = awake(spec.build(scale=scale, **options)).double()
-    halo, step = spec.halo(**options), spec.alignment
+    halo, step = spec.halo(scale=scale, **options), spec.alignment
     middle = (halo + 4) // step * step + step
     seen = 0
     for offset in range(step):
-        x = torch.rand(1, 3, 2 * middle, 2 * middle, dtype=torch.double, requires_grad=True)
+        x = torch.rand(1, 3, 2 * middle, 12, dtype=torch.double, requires_grad=True)
         at = middle + offset
         for row in (at * scale, at * scale + scale - 1):
             with held(network, whole(network, x)):
-                seen_from = network(x)[..., row, row].sum()
+                seen_from = network(x)[..., row, :].sum()
             (grad,) = torch.autograd.grad(seen_from, x)
-            seen = max(seen, int((grad[0].abs().sum(0).nonzero() - at).abs().max()))
+            seen = max(seen, int((grad.abs().sum((0, 1, 3)).nonzero() - at).abs().max()))
     assert halo - 1 <= seen <= halo
 
 
@@ -83,7 +85,7 @@ def test_a_tile_with_the_statistics_of_the_whole_is_a_part_of_the_whole(name):
         wanted, statistics = network(x), whole(network, x)
         with held(network, statistics):
             found = network(x[..., 24:])
-    near = min(71, spec.halo(**spec.presets["lite"])) * scale
+    near = min(71, spec.halo(scale=scale, **spec.presets["lite"])) * scale
     inner = found[..., near:] - wanted[..., 24 * scale + near :]
     assert inner.abs().max() < 1e-9
 
@@ -101,4 +103,6 @@ def test_the_body_may_be_in_half_precision_and_the_result_is_not(name):
 @every_model
 def test_the_paper_preset_has_a_halo_and_at_least_the_lite_ones(name):
     spec = MODELS[name]
-    assert spec.halo(**spec.presets["paper"]) >= spec.halo(**spec.presets["lite"])
+    for scale in spec.scales:
+        paper, small = (spec.halo(scale=scale, **spec.presets[p]) for p in ("paper", "lite"))
+        assert paper >= small

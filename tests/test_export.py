@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from srpipe.models.pooling import Average
 from training.export import centre, effective_halo, proven
 
 
@@ -10,7 +11,7 @@ class Blur(nn.Module):
 
     def __init__(self, reach, share):
         super().__init__()
-        self.reach, self.share = reach, share
+        self.reach, self.share = reach, nn.Parameter(torch.tensor(share))
 
     def forward(self, x):
         return x + self.share * torch.roll(x, self.reach, -2)
@@ -31,6 +32,22 @@ def test_the_effective_halo_is_a_multiple_of_the_alignment_and_fits_the_image():
     image = torch.rand(1, 3, 42, 41, generator=torch.Generator().manual_seed(2))
     assert effective_halo(Blur(5, 0.5), image, 4) == 8
     assert effective_halo(Blur(19, 0.5), image, 4) == 20
+
+
+class Mean(nn.Module):
+    """Adds fifty times the mean of the whole image, which is a global statistic."""
+
+    def __init__(self):
+        super().__init__()
+        self.average, self.share = Average(), nn.Parameter(torch.tensor(50.0))
+
+    def forward(self, x):
+        return x + self.share * self.average(x)[:, 0]
+
+
+def test_what_tiles_share_needs_no_halo():
+    image = torch.rand(1, 3, 40, 40) * torch.linspace(0, 1, 40).view(-1, 1)
+    assert effective_halo(Mean(), image[..., 3:, :], 1) == 0
 
 
 class Coarse(nn.Module):

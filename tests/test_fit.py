@@ -1,45 +1,47 @@
 import csv
-import tomllib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 
 from srpipe import zoo
 from srpipe.errors import ConfigError, DeviceError
 from srpipe.models import MODELS
-from training import checkpoint
-from training.fit import Trainer, fit, main
+from training.fit import Parts, fit, launched, main, step
 from training.recipe import SHIPPED, read
+
+RECIPE = SHIPPED / "eagcl-lite-x4-fidelity.toml"
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    """A preset that trains in milliseconds."""
-    options = {**MODELS["eagcl"].presets["lite"], "merfs": 1, "width": 16, "growth": 8}
-    monkeypatch.setitem(MODELS["eagcl"].presets, "tiny", options)
+def preset(monkeypatch):
+    """A tiny preset, whose export does not measure what test_export.py sees to."""
+    monkeypatch.setitem(MODELS["eagcl"].presets, "tiny", tiny.OPTIONS)
+    monkeypatch.setattr("training.export.proven", lambda *_: ("fp32",))
 
 
 @pytest.fixture
-def images(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
+def words(tmp_path):
+    """Changes to the recipe that make a run last for milliseconds, on pictures that it made."""
+    (tmp_path / "images").mkdir()
     rng = np.random.default_rng(0)
     for i in range(6):
         y, x = np.mgrid[:48, :40]
-        wave = np.sin(x / rng.uniform(1, 4)) * np.cos(y / rng.uniform(1, 4))
+        wave = np.sin(x / rng.uniform(1, 4) + i) * np.cos(y / rng.uniform(1, 4))
         grey = (127 + 100 * wave).astype(np.uint8)
-        Image.fromarray(np.stack([grey] * 3, -1)).save(folder / f"{i}.png")
-    return folder
+        Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "images" / f"{i}.png")
 
-
-@pytest.fixture
-def recipe(images):
     def make(**changes):
-        defaults = {
+        given = {
             "model.preset": "tiny",
-            "data.folder": images,
+            "data.folder": tmp_path / "images",
+            "data.cache": tmp_path / "cache",
             "data.patch": 32,
             "data.batch": 2,
             "data.holdout": 0.2,
@@ -49,11 +51,31 @@ def recipe(images):
             "run.precision": "32-true",
             **{key.replace("__", "."): value for key, value in changes.items()},
         }
-        return read(
-            SHIPPED / "eagcl-lite-x4-fidelity.toml", [f"{k}={v}" for k, v in defaults.items()]
-        )
+        return [f"{key}={value}" for key, value in given.items()]
 
     return make
+
+
+@pytest.fixture
+def recipe(words):
+    return lambda **changes: read(RECIPE, words(**changes))
+
+
+ALL_OF_IT = {
+    "losses__adversarial": 0.005,
+    "losses__gradient_adversarial": 0.005,
+    "losses__gradient_correlation": 0.005,
+    "critic__width": 4,
+    "critic__steps": 2,
+    "data__noise": [1, 9],
+    "data__jpeg": [40, 90],
+}
+
+
+def in_its_own_process(*words):
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    script = [sys.executable, str(Path(__file__).with_name("tiny.py")), *map(str, words)]
+    return subprocess.run(script, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def weights(folder):
@@ -61,59 +83,64 @@ def weights(folder):
     return zoo.tensors(card)
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda p: p.stem)
-def test_every_shipped_recipe_is_read_and_names_its_own_weights(path):
-    model = read(path).model
-    assert f"{model.family}-{model.preset}-x{model.scale}-{model.stage}" == path.stem
-    assert model.preset in MODELS[model.family].presets
-    assert tomllib.loads(path.read_text())["model"]["family"] == model.family
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("optimiser.lerning_rate=1", "did you mean 'optimiser.learning_rate"),
-        ("dta.batch=1", "did you mean 'data"),
-        ("data.batch=many", "data.batch takes int"),
-        ("data.batch=1.5", "data.batch takes int"),
-        ("batch", "write section.key=value"),
-    ],
-)
-def test_a_wrong_key_or_value_is_named(change, message):
-    with pytest.raises(ConfigError, match=message):
-        read(SHIPPED / "eagcl-lite-x4-fidelity.toml", [change])
+def log(folder):
+    with (folder / "log.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_training_lowers_the_loss_and_exports_weights_with_a_card(recipe, tmp_path):
     card = fit(recipe(schedule__iterations=60, schedule__warmup=5), tmp_path / "run")
-    with (tmp_path / "run" / "log.csv").open() as file:
-        losses = [float(row["l1"]) + float(row["gradient_branch"]) for row in csv.DictReader(file)]
+    losses = [float(row["l1"]) + float(row["gradient_branch"]) for row in log(tmp_path / "run")]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    assert float(log(tmp_path / "run")[-1]["PSNR"]) > 10
     loaded = zoo.Card.read(card)
     assert loaded.training["spent"]["steps"] == 60
     assert str(tmp_path) not in card.read_text()
-    assert 0 < loaded.halo <= MODELS["eagcl"].halo(**MODELS["eagcl"].presets["tiny"])
+    assert 0 < loaded.halo <= MODELS["eagcl"].halo(**tiny.OPTIONS)
+    assert loaded.precisions == ("fp32",)
 
 
-def test_a_run_that_was_cut_goes_on_to_the_same_bits(recipe, tmp_path):
-    fit(recipe(), tmp_path / "whole")
-    half = recipe(schedule__iterations=6)
-    import lightning_fabric
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(words, recipe, tmp_path):
+    """Killed as by ``kill -9`` in the middle of writing its third checkpoint."""
+    how = {**ALL_OF_IT, "run__checkpoint_every_s": 0}
+    fit(recipe(**how), tmp_path / "whole")
+    cut = tmp_path / "cut"
+    done = in_its_own_process("--die-at", 3, RECIPE, *words(**how), "--run", cut)
+    assert done.returncode == -9, done.stderr
+    assert len(log(cut)) == 3
+    fit(recipe(**how), cut)
+    a, b = weights(tmp_path / "whole"), weights(cut)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    for before, after in zip(log(tmp_path / "whole"), log(cut), strict=True):
+        for apart in ("seconds", "samples_per_s"):
+            del before[apart], after[apart]
+        assert before == after
 
-    fabric = lightning_fabric.Fabric(accelerator="cpu", devices=1, precision="32-true")
-    torch.manual_seed(half.run.seed)
-    trainer = Trainer(half, fabric)
-    from training.fit import _pairs
 
-    pairs, _held = _pairs(half, fabric.device)
-    batches = pairs.batches(2, 32, trainer.generator)
-    for _ in range(3):
-        trainer.step(*next(batches))
-    (tmp_path / "cut").mkdir()
-    checkpoint.save(trainer.state(), tmp_path / "cut" / "state.pt")
-    fit(half, tmp_path / "cut")
-    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+def test_two_processes_come_to_the_result_of_one(words, recipe, tmp_path):
+    how = {
+        "losses__adversarial": 0.01,
+        "critic__game": "wgan-gp",
+        "critic__norm": "none",
+        "critic__width": 4,
+        "data__noise": [1, 9],
+        "data__batch": 4,
+        "schedule__iterations": 3,
+    }
+    fit(recipe(**how), tmp_path / "one")
+    done = in_its_own_process(RECIPE, *words(**how, run__devices=2), "--run", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert "2 x CPU" in done.stdout
+    for before, after in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
+        for name in ("l1", "gradient_branch", "adversarial", "Loss_D", "Score_G", "gradient"):
+            assert float(after[name]) == pytest.approx(float(before[name]), rel=1e-3, abs=1e-5)
+    states = [torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("one", "two")]
+    fresh = Parts(recipe(**how), launched(recipe(**how))).bare.state_dict()
+    moved, apart = (
+        torch.cat([(a[key] - b[key]).abs().flatten() for key in fresh]).mean()
+        for a, b in ((states[0]["network"], fresh), (states[0]["network"], states[1]["network"]))
+    )
+    assert apart < 0.01 * moved
 
 
 def test_another_recipe_does_not_go_on(recipe, tmp_path):
@@ -125,34 +152,90 @@ def test_another_recipe_does_not_go_on(recipe, tmp_path):
 def test_a_time_budget_ends_the_run_annealed(recipe, tmp_path):
     card = fit(recipe(schedule__iterations=10**6, schedule__time_budget_s=1), tmp_path / "run")
     assert 0 < zoo.Card.read(card).training["spent"]["steps"] < 10**4
-    with (tmp_path / "run" / "log.csv").open() as file:
-        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    rates = [float(row["learning_rate"]) for row in log(tmp_path / "run")]
     assert rates[-1] < 0.2 * max(rates)
 
 
-def test_a_loss_that_is_not_finite_is_named(recipe, tmp_path):
-    with pytest.raises(DeviceError, match="the loss l1 is not finite"):
-        fit(recipe(optimiser__learning_rate=1e30, schedule__warmup=1), tmp_path / "run")
+def test_a_signal_stops_the_run_after_its_step_and_the_same_command_goes_on(recipe, tmp_path):
+    import signal
+
+    from training import fit as module
+
+    real, taken = module.step, []
+
+    def stopping(*args, **kwargs):
+        values = real(*args, **kwargs)
+        taken.append(values)
+        if len(taken) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return values
+
+    module.step = stopping
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe(), tmp_path / "run")
+        assert len(taken) == 3
+        fit(recipe(), tmp_path / "run")
+    finally:
+        module.step = real
+    assert len(taken) == 6
+    assert [row["step"] for row in log(tmp_path / "run")] == list("123456")
 
 
-def test_the_full_loss_moves_generator_and_critic(recipe, tmp_path):
-    import lightning_fabric
+def broken(kind):
+    """Losses with one that gives a value, or a slope, that is not a number."""
+    from training.losses import LOSSES
 
-    full = recipe(
-        losses__adversarial=0.005, losses__gradient_correlation=0.005, optimiser__critic_width=8
-    )
-    trainer = Trainer(full, lightning_fabric.Fabric(accelerator="cpu", devices=1))
-    before = {k: v.clone() for k, v in trainer.critic.state_dict().items()}
-    low, high = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32)
-    losses = trainer.step(low, high)
-    assert set(losses) == {
-        "l1", "gradient_correlation", "gradient_branch", "adversarial", "critic",
+    def loss(image, truth):
+        value = (image - truth).abs().mean()
+        return value * torch.nan if kind == "loss" else value + (image * 0).sqrt().mean()
+
+    return {**LOSSES, "mse": loss}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("loss", "the loss mse is not finite at step 1"), ("slope", "the gradient is not finite")],
+)
+def test_what_is_not_finite_is_named_on_the_very_step(recipe, tmp_path, monkeypatch, kind, message):
+    monkeypatch.setattr("training.objective.LOSSES", broken(kind))
+    with pytest.raises(DeviceError, match=message):
+        fit(recipe(losses__mse=1.0), tmp_path / "run")
+    assert not (tmp_path / "run" / "state.pt").exists()
+
+
+def test_the_full_loss_moves_the_generator_and_both_critics(recipe):
+    full = recipe(**ALL_OF_IT)
+    fabric = launched(full)
+    parts = Parts(full, fabric)
+    networks = [parts.bare, *(critic.bare for critic in parts.critics.values())]
+    before = [[p.clone() for p in network.parameters()] for network in networks]
+    batches = iter([(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))] * 2)
+    values = step(full, fabric, parts, batches, stop=False)
+    assert set(values) == {
+        "l1", "gradient_correlation", "gradient_branch", "adversarial", "gradient_adversarial",
+        "Loss_D", "Loss_G", "Score_D", "Score_G", "gradient",
     }  # fmt: skip
-    assert any(not torch.equal(before[k], v) for k, v in trainer.critic.state_dict().items())
+    for old, network in zip(before, networks, strict=True):
+        moved = [not torch.equal(a, b) for a, b in zip(old, network.parameters(), strict=True)]
+        assert all(moved) if network is parts.bare else sum(moved) > len(moved) / 2
+    assert next(batches, None) is None  # the critics' second step has a batch of its own
+
+
+@pytest.mark.parametrize(("clip", "largest"), [(0.01, 0.0101), (0, 1e9)])
+def test_the_gradient_is_clipped_where_it_is_asked_for(recipe, clip, largest):
+    how = recipe(optimiser__clip=clip)
+    parts = Parts(how, fabric := launched(how))
+    batch = (torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))
+    values = step(how, fabric, parts, iter([batch]), stop=False)
+    norm = torch.stack([p.grad.norm() for p in parts.bare.parameters()]).norm()
+    assert norm < largest
+    assert values["gradient"] > 0.011
+    if not clip:
+        assert float(norm) == pytest.approx(values["gradient"], rel=1e-4)
 
 
 def test_what_stands_in_the_way_is_one_line(capsys, tmp_path):
-    assert (
-        main(["eagcl-lite-x4-fidelity", f"data.folder={tmp_path}", "--run", f"{tmp_path}/r"]) == 2
-    )
+    words = [f"data.folder={tmp_path}", f"data.cache={tmp_path}", "--run", f"{tmp_path}/r"]
+    assert main(["eagcl-lite-x4-fidelity", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1

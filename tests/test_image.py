@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 from dataclasses import replace
+from fractions import Fraction
 
 import imagecodecs
 import numpy as np
@@ -27,7 +28,7 @@ def noise(shape, dtype):
 
 def doubled(picture: Picture) -> Picture:
     pixels = picture.frame.planes[0].repeat(2, 0).repeat(2, 1)
-    return picture.enlarged(frame_of(pixels), 2)
+    return picture.enlarged(frame_of(pixels))
 
 
 def written(path, picture):
@@ -226,7 +227,7 @@ def test_premultiplied_alpha_stays_premultiplied(tmp_path):
 
 def test_exif_sizes_grow_in_place_and_past_65535():
     before = camera_exif()
-    after = exif.enlarged(before, 5000)
+    after = exif.enlarged(before, 5000, 5000)
     assert len(after) == len(before)
     seen = Image.Exif()
     seen.load(after)
@@ -234,14 +235,29 @@ def test_exif_sizes_grow_in_place_and_past_65535():
     assert seen[282] == 72 * 5000
 
 
+def test_exif_grows_along_each_side_by_its_own():
+    made = Image.Exif()
+    made[282], made[283], made[0x0112] = 72, 72, 8
+    made.get_ifd(0x8769).update({0xA002: 30, 0xA003: 20})
+    after = exif.enlarged(made.tobytes()[6:], Fraction(5, 2), Fraction(2))
+    seen = Image.Exif()
+    seen.load(after)
+    assert (seen[282], seen[283]) == (144, 180)
+    assert [seen.get_ifd(0x8769)[tag] for tag in (0xA002, 0xA003)] == [60, 50]
+    assert exif.is_turned(after)
+    made[0x0112] = 3  # upside down
+    assert not exif.is_turned(made.tobytes()[6:])
+    assert not exif.is_turned(b"II")
+
+
 @pytest.mark.parametrize("damaged", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"junk" * 9])
 def test_damaged_exif_is_left_alone(damaged):
-    assert exif.enlarged(damaged, 4) == damaged
+    assert exif.enlarged(damaged, 4, 4) == damaged
 
 
 def test_exif_that_points_at_itself_ends():
     loop = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x8769, 4, 1, 8, 0)
-    assert exif.enlarged(loop, 4) == loop
+    assert exif.enlarged(loop, 4, 4) == loop
 
 
 @pytest.mark.parametrize(

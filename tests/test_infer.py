@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from srpipe import infer
+from srpipe.device import _Live
 from srpipe.errors import Cancelled, ConfigError, DeviceError, PixelError
 from srpipe.infer import Upscaler
+from srpipe.models.pooling import ChannelGate, GroupNorm, held, pools, whole
 from srpipe.tiling import Tiles, smallest
 
 
@@ -481,3 +483,187 @@ def test_what_was_chosen_can_be_told():
     assert told["blend"] == "crop"
     assert told["halo"] == 4
     assert told["bytes_per_pixel"] > 12
+
+
+class Averaging(nn.Module):
+    """Norms and weighs channels by what the whole image is like; else it sees 3 pixels far."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.body = nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, padding=1), GroupNorm(2, 8), nn.ReLU()),
+            *(nn.Conv2d(8, 8, 3, padding=1), ChannelGate(8, 2, maximum=True), nn.ReLU()),
+            *(nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)),
+        )
+
+    def forward(self, x):
+        return self.body(x.to(self.body[0].weight.dtype)).float()
+
+
+def uneven(height, width):
+    """A picture that grows brighter to the right, so that no tile is like another."""
+    return picture(height, width) * torch.linspace(0.1, 1, width)
+
+
+@pytest.mark.parametrize(("tile", "blend"), [(20, "crop"), (24, "hann"), (17, "crop")])
+def test_tiles_share_the_statistics_of_the_whole_image(tile, blend):
+    x = uneven(45, 67)
+    made = upscaler(Averaging(), halo=3, tile=tile, blend=blend)
+    wanted = upscaler(Averaging(), halo=3)(x)
+    with torch.no_grad(), held(made.network, whole(made.network, x)):
+        exact = made._joined(x, made.plan(45, 67)[1], 1, None, None)
+        alone = torch.cat([made.network(part) for part in x.split(17, 3)], 3)
+    assert (exact - wanted).abs().max() < 1e-5
+    found = (made(x) - wanted).abs().max()
+    assert found < 2e-4
+    assert (alone - wanted).abs().max() > 20 * found
+
+
+def test_statistics_can_be_taken_once_and_used_for_an_image_like_it():
+    x = uneven(45, 67)
+    made = upscaler(Averaging(), halo=3, tile=20)
+    statistics = made.statistics(x)
+    assert torch.equal(made(x, statistics=statistics), made(x))
+    darker = made(x / 2, statistics=statistics)
+    assert not torch.allclose(darker, made(x / 2), atol=1e-3)
+    part = upscaler(Averaging(), halo=3)(x[..., 40:], statistics=statistics)
+    assert torch.allclose(part[..., 6:], made(x)[..., 86:], atol=1e-5)
+
+
+def test_no_statistics_are_taken_where_an_image_fits_or_the_network_is_local():
+    assert upscaler(Averaging(), halo=3).statistics(uneven(45, 67)) is None
+    assert upscaler(Stack(), halo=4, tile=20).statistics(uneven(45, 67)) is None
+
+
+def test_images_of_a_batch_have_their_own_statistics_and_the_caller_hears_of_all_tiles():
+    x = torch.cat((uneven(40, 40), uneven(40, 40).flip(3) / 3))
+    made, told = upscaler(Averaging(), halo=3, tile=28), []
+    found = made(x, on_tile=lambda *now: told.append(now))
+    assert torch.equal(found, torch.cat([made(image) for image in x.split(1)]))
+    assert told == [(i + 1, 8) for i in range(8)]
+
+
+def test_the_statistics_leave_nothing_behind_when_the_work_is_cancelled():
+    made = upscaler(Averaging(), halo=3, tile=20)
+    with pytest.raises(Cancelled, match="statistics"):
+        made(uneven(45, 67), cancelled=lambda: True)
+    assert all(p.held is None and p.record is None for p in pools(made.network).values())
+
+
+def test_calls_that_hold_statistics_do_not_mix_either():
+    made = upscaler(Averaging(), halo=3, tile=28)
+    inputs = [uneven(40, 40) / n for n in range(1, 4)]
+    wanted, found = [made(x) for x in inputs], {}
+    threads = [
+        threading.Thread(target=lambda n=n: found.update({n: made(inputs[n])})) for n in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[n], wanted[n]) for n in range(3))
+
+
+class Lopsided(nn.Module):
+    """Looks to one side only, and down more than up: another picture for each way to lay it."""
+
+    def __init__(self, scale=2):
+        super().__init__()
+        self.scale = scale
+        kernel = torch.tensor([[0.0, 0.1, 0.0], [0.0, 0.4, 0.3], [0.0, 0.2, 0.0]])
+        self.kernel = nn.Parameter(kernel.expand(3, 1, 3, 3).clone())
+
+    def forward(self, x):
+        y = F.conv2d(x, self.kernel, padding=1, groups=3)
+        return F.interpolate(y, scale_factor=self.scale, mode="nearest")
+
+
+def eight_ways(network, images):
+    """What a network makes of flips and rotations, laid back again by other means than ours."""
+    results = []
+    with torch.no_grad():
+        for rotations in range(4):
+            for mirrored in (False, True):
+                x = images.rot90(rotations, (2, 3))
+                y = network(x.flip(3) if mirrored else x)
+                results.append((y.flip(3) if mirrored else y).rot90(-rotations, (2, 3)))
+    return torch.stack(results).double()
+
+
+@pytest.mark.parametrize("blend", ["crop", "hann"])
+@pytest.mark.parametrize("tile", ["auto", 27])
+@pytest.mark.parametrize(("network", "alignment"), [(Lopsided(), 1), (Coarse(), 4)])
+def test_an_ensemble_is_the_mean_over_eight_ways(network, alignment, tile, blend):
+    images = picture(31, 46, 2)
+    options = {"halo": 7, "alignment": alignment, "tile": tile, "blend": blend}
+    ways = eight_ways(network, images)
+    assert (ways[0] - ways.mean(0)).abs().max() > 1e-2
+    mean = upscaler(network, ensemble=True, **options)(images)
+    assert (mean.double() - ways.mean(0)).abs().max() < 1e-5
+    mean, spread = upscaler(network, **options).mean_and_spread(images)
+    assert (mean.double() - ways.mean(0)).abs().max() < 1e-5
+    assert (spread.double() - ways.std(0, correction=0)).abs().max() < 1e-5
+
+
+def test_an_ensemble_of_a_network_that_sees_all_ways_alike_is_what_it_makes_of_one():
+    images = picture(20, 33)
+    network = nn.Upsample(scale_factor=2)
+    mean, spread = upscaler(network, halo=0, tile=12).mean_and_spread(images)
+    assert torch.equal(mean, upscaler(network, halo=0)(images))
+    assert not spread.any()
+
+
+def test_an_ensemble_tells_of_the_tiles_of_all_eight_ways():
+    told = []
+    made = upscaler(Lopsided(), halo=1, tile=20, ensemble=True)
+    made(picture(31, 46), on_tile=lambda done, total: told.append((done, total)))
+    total = 8 * len(made.plan(31, 46)[1])
+    assert told == [(i + 1, total) for i in range(total)]
+
+
+def test_an_ensemble_can_be_cancelled_in_each_of_its_ways():
+    network = Scripted(lambda *_: None)
+    made = upscaler(network, ensemble=True)
+    with pytest.raises(Cancelled):
+        made(picture(10, 20), cancelled=lambda: network.script.calls == 5)
+    assert network.script.calls == 5
+
+
+def test_memory_that_runs_out_amid_an_ensemble_changes_nothing(monkeypatch):
+    def act(call, x, network):
+        if call == 6:
+            raise MemoryError
+
+    images = picture(30, 44)
+    made = upscaler(Scripted(act), ensemble=True)
+    mean = made(images)
+    assert made.shrunk == 1
+    assert (mean.double() - eight_ways(Stack(), images).mean(0)).abs().max() < 1e-5
+
+
+def test_an_ensemble_takes_the_memory_of_one_result_more():
+    made = upscaler(nn.Upsample(scale_factor=2), halo=0, ensemble=True)
+    images = picture(64, 64)
+    size, plane = images.nbytes * 4, images.nbytes * 4 // 3
+    live = _Live()
+    with live:
+        made(images)
+    assert live.peak_bytes <= 2 * size + 2 * plane + images.nbytes
+
+
+class Padded(Stack):
+    """Brings all that is smaller to 40 px, as some networks want it."""
+
+    smallest = 40
+
+    def forward(self, x):
+        height, width = x.shape[2:]
+        whole = F.pad(x, (0, max(40 - width, 0), 0, max(40 - height, 0)))
+        return super().forward(whole)[..., : height * self.scale, : width * self.scale]
+
+
+def test_the_cost_is_measured_beyond_the_size_to_which_all_is_brought():
+    plain, padded = upscaler(Stack()).cost, upscaler(Padded()).cost
+    assert padded.bytes_per_pixel >= plain.bytes_per_pixel
+    assert padded.numbers_per_pixel >= plain.numbers_per_pixel

@@ -205,8 +205,8 @@ def test_a_sink_is_not_aborted_while_it_writes(tmp_path, settings, monkeypatch):
         stop.set()
         release.wait(20)
 
-    monkeypatch.setattr(jobs.video.VideoSink, "write", slow)
-    monkeypatch.setattr(jobs.video.VideoSink, "abort", lambda self: aborted.append(self))
+    monkeypatch.setattr(jobs.video.PieceSink, "write", slow)
+    monkeypatch.setattr(jobs.video.PieceSink, "abort", lambda self: aborted.append(self))
     with pytest.raises(Cancelled):
         jobs.upscale(tmp_path / "in.mp4", settings=settings(), cancelled=stop)
     assert aborted == []

@@ -2,26 +2,60 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from srpipe.errors import ConfigError, WeightsError
-from training.discriminators import VGGCritic
-from training.losses import LOSSES, Perceptual, correlation, gradient_correlation, relativistic
+from srpipe.errors import WeightsError
+from srpipe.gradients import gradient_map
+from training.losses import (
+    LOSSES,
+    Lpips,
+    Perceptual,
+    correlation,
+    gradient_correlation,
+    gradient_supervision,
+)
+
+EVERY = {**LOSSES, "gradient_supervision": lambda a, b: gradient_supervision([gradient_map(a)], b)}
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_loss_is_zero_when_equal_and_more_when_worse(name):
     torch.manual_seed(0)
     truth = torch.rand(2, 3, 16, 16)
     noise = torch.randn_like(truth)
-    found = [float(LOSSES[name](truth + size * noise, truth)) for size in (0, 0.05, 0.3)]
+    found = [float(EVERY[name](truth + size * noise, truth)) for size in (0, 0.05, 0.3)]
     assert found[0] == pytest.approx(0, abs=1e-4)
     assert found[0] < found[1] < found[2]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_loss_is_computed_in_full_precision_within_autocast(name):
     a, b = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
-        assert LOSSES[name](a.bfloat16(), b).dtype == torch.float32
+        assert EVERY[name](a.bfloat16(), b).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_loss_has_a_finite_slope_where_image_and_truth_are_flat(name):
+    image = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
+    EVERY[name](image, torch.full((1, 3, 16, 16), 0.5)).backward()
+    assert torch.isfinite(image.grad).all()
+
+
+def test_pixel_losses_by_hand():
+    image, truth = torch.tensor([0.5, 0.25]), torch.tensor([0.0, 0.5])
+    assert LOSSES["l1"](image, truth).item() == pytest.approx((0.5 + 0.25) / 2)
+    assert LOSSES["mse"](image, truth).item() == pytest.approx((0.25 + 0.0625) / 2)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("gradient_l1", 0.199), ("gradient_mse", 0.199**2)])
+def test_gradient_losses_of_a_ramp_and_a_flat_image_by_hand(name, wanted):
+    """A slope of 0.1 per pixel is 0.2 in the map, a flat image 0.001; the ends see half of it."""
+    ramp = (torch.arange(8.0) / 10).expand(1, 3, 8, 8)
+    inner = (..., slice(1, -1))
+    maps = gradient_map(ramp)[inner], gradient_map(torch.zeros(1, 3, 8, 8))[inner]
+    assert LOSSES[name.removeprefix("gradient_")](*maps).item() == pytest.approx(wanted, rel=1e-3)
+    whole = LOSSES[name](ramp, torch.zeros(1, 3, 8, 8)).item()
+    ends = 0.099 if name == "gradient_l1" else 0.099**2
+    assert whole == pytest.approx((6 * wanted + 2 * ends) / 8, rel=1e-3)
 
 
 def test_correlation_by_hand():
@@ -49,36 +83,22 @@ def test_the_gradient_correlation_of_maps_that_rise_and_fall_against_each_other_
         assert gradient_correlation(edges, -edges).item() == pytest.approx(2, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_has_a_finite_slope_where_image_and_truth_are_flat(name):
-    image = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
-    LOSSES[name](image, torch.full((1, 3, 16, 16), 0.5)).backward()
-    assert torch.isfinite(image.grad).all()
+def test_gradient_supervision_adds_up_its_levels():
+    """Flat at every size: maps that are 0.3 and 0.1 too high cost just that."""
+    truth = torch.full((2, 3, 16, 16), 0.5)
+    maps = [torch.full((2, 3, size, size), 1e-3 + off) for size, off in ((8, 0.3), (16, 0.1))]
+    assert gradient_supervision(maps, truth).item() == pytest.approx(0.4, abs=1e-5)
 
 
-def test_relativistic_by_hand():
-    equal = torch.zeros(3, 1)
-    assert relativistic(equal, equal).item() == pytest.approx(0.693147, abs=1e-5)
-    wins, loses = torch.tensor([[2.0]]), torch.tensor([[1.0]])
-    wanted = torch.log1p(torch.exp(torch.tensor(-1.0)))  # both halves ask for wins - loses = 1
-    assert relativistic(wins, loses).item() == pytest.approx(wanted.item())
-    assert relativistic(loses, wins) > relativistic(wins, loses)
-
-
-@pytest.mark.parametrize(
-    ("size", "norm", "wanted"),
-    [(128, "batch", 14_502_281), (192, "batch", 20_700_553), (192, None, 20_692_745)],
-)
-def test_the_critics_have_their_parameters(size, norm, wanted):
-    with torch.device("meta"):
-        critic = VGGCritic(size, norm=norm)
-        assert sum(p.numel() for p in critic.parameters()) == wanted
-        assert critic(torch.rand(2, 3, size, size)).shape == (2, 1)
-
-
-def test_a_critic_takes_only_sizes_that_it_can_halve():
-    with pytest.raises(ConfigError, match="multiple of 32"):
-        VGGCritic(100)
+def test_gradient_supervision_compares_with_the_truth_of_the_maps_size():
+    """A ramp reduced to half has twice the slope per pixel."""
+    ramp = (torch.arange(32.0) / 64).expand(1, 3, 32, 32)
+    inner = gradient_map(torch.arange(16.0).expand(1, 3, 16, 16) / 32)[..., 4:-4]
+    found = torch.zeros(1, 3, 16, 16, requires_grad=True)
+    gradient_supervision([found], ramp).backward()
+    assert inner.unique().numel() == 1
+    perfect = gradient_map(torch.arange(16.0).expand(1, 3, 16, 16) / 32)
+    assert gradient_supervision([perfect], ramp).item() < 0.05 * float(inner.mean())
 
 
 @pytest.fixture
@@ -92,19 +112,48 @@ def backbone(tmp_path):
     return tmp_path / "vgg.safetensors"
 
 
-def test_the_perceptual_loss_is_of_features_before_their_relu(backbone):
-    loss = Perceptual(backbone, layer=2)
-    x = torch.rand(1, 3, 8, 8)
+@pytest.mark.parametrize("criterion", ["l1", "mse"])
+def test_the_perceptual_loss_is_of_features_before_their_relu(backbone, criterion):
+    loss = Perceptual(backbone, layer=2, criterion=criterion)
+    x, y = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     assert loss(x, x).item() == 0
     assert loss.embed(x).min() < 0
+    off = loss.embed(x) - loss.embed(y)
+    wanted = off.abs().mean() if criterion == "l1" else off.square().mean()
+    assert loss(x, y).item() == pytest.approx(wanted.item(), rel=1e-5)
     image = x.clone().requires_grad_()
-    loss(image, torch.rand(1, 3, 8, 8)).backward()
+    loss(image, y).backward()
     assert image.grad.any()
     assert not any(p.requires_grad for p in loss.parameters())
 
 
 def test_without_its_backbone_the_perceptual_loss_is_loud(tmp_path, backbone):
-    with pytest.raises(WeightsError, match="needs VGG19's weights"):
+    with pytest.raises(WeightsError, match=r"needs VGG19's weights.*set the loss's weight to 0"):
         Perceptual(tmp_path / "nothing.safetensors")
     with pytest.raises(WeightsError, match="needs VGG19's weights"):
         Perceptual(backbone)  # which ends after three layers
+
+
+def test_without_its_backbone_the_loss_lpips_is_loud(backbone):
+    with pytest.raises(WeightsError, match=r"lpips needs a backbone.*set the loss's weight to 0"):
+        Lpips("squeeze", backbone)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
+def test_the_loss_lpips_is_zero_when_equal_and_more_when_worse_and_moves_the_image(tmp_path):
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    features = squeezenet1_1().features.state_dict()
+    save_file({f"features.{k}": v for k, v in features.items()}, tmp_path / "net.safetensors")
+    loss = Lpips("squeeze", tmp_path / "net.safetensors")
+    truth, noise = torch.rand(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    found = [loss(truth + size * noise, truth) for size in (0, 0.05, 0.3)]
+    assert found[0].item() == 0
+    assert found[0] < found[1] < found[2]
+    image = (truth + 0.1 * noise).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(image, truth)
+    assert value.dtype == torch.float32
+    value.backward()
+    assert image.grad.any()

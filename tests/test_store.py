@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -10,23 +11,28 @@ from srpipe.models import MODELS
 OPTIONS = {**MODELS["eagcl"].presets["lite"], "merfs": 1, "width": 16, "growth": 8}
 
 
+def write_card(folder, family, options, scale, stage, files):
+    zoo.Card(
+        family=family,
+        preset="lite",
+        scale=scale,
+        stage=stage,
+        options=options,
+        parameters=1,
+        halo=8,
+        files=files,
+        folder=folder,
+    ).write()
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Weights of a small network in two stages, one all zeros and one all ones."""
     for stage, value in (("fidelity", 0.0), ("perception", 1.0)):
         network = MODELS["eagcl"].build(scale=4, **OPTIONS)
         state = {k: torch.full_like(v, value) for k, v in network.state_dict().items()}
-        zoo.Card(
-            family="eagcl",
-            preset="lite",
-            scale=4,
-            stage=stage,
-            options=OPTIONS,
-            parameters=sum(v.numel() for v in state.values()),
-            halo=8,
-            files=zoo.store(state, tmp_path, f"eagcl-lite-x4-{stage}"),
-            folder=tmp_path,
-        ).write()
+        files = zoo.store(state, tmp_path, f"eagcl-lite-x4-{stage}")
+        write_card(tmp_path, "eagcl", OPTIONS, 4, stage, files)
     return tmp_path
 
 
@@ -117,3 +123,73 @@ def test_every_shipped_card_has_its_weights_and_builds_its_network():
         assert dict(card.options) == dict(MODELS[card.family].presets[card.preset])
         if card.preset == "lite":
             assert sum((card.folder / file).stat().st_size for file in card.files) < 2e6
+
+
+@pytest.mark.parametrize(
+    "name", ["eagcl-lite-x4-fidelity.safetensors", "eagcl-lite-x4-fidelity.json"]
+)
+def test_weights_of_ours_are_found_by_their_path_with_the_card_beside_them(folder, name):
+    entry = zoo.find(str(folder / name))
+    assert (entry.name, entry.stages) == ("eagcl-lite-x4", ("fidelity",))
+    assert zoo.find(entry.model) == entry
+    loaded = zoo.load(str(folder / name))
+    assert loaded.perception == 0
+    assert not any(p.any() for p in loaded.network.parameters())
+    with pytest.raises(ConfigError, match="no perception weights; use --perception 0"):
+        zoo.load(str(folder / name), perception=0.5)
+
+
+def test_one_of_several_files_stands_for_all_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["srpipe.zoo.store"], "SHARD_BYTES", 2**14)
+    network = MODELS["eagcl"].build(scale=4, **OPTIONS)
+    files = zoo.store(network.state_dict(), tmp_path, "eagcl-lite-x4-fidelity")
+    assert len(files) > 2
+    write_card(tmp_path, "eagcl", OPTIONS, 4, "fidelity", files)
+    loaded = zoo.load(str(tmp_path / list(files)[1]))
+    assert loaded.entry.files == files
+    for name, number in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], number.half().float())
+
+
+def test_a_card_that_does_not_speak_of_the_file_is_an_error(folder):
+    path = folder / "eagcl-lite-x4-fidelity.safetensors"
+    facts = json.loads((folder / "eagcl-lite-x4-fidelity.json").read_text())
+    (folder / "mine.json").write_text(json.dumps(facts))
+    path.rename(folder / "mine.safetensors")
+    with pytest.raises(WeightsError, match=r"mine\.json is the card of .*, not of mine\.safe"):
+        zoo.find(str(folder / "mine.safetensors"))
+
+
+def test_two_stages_of_different_networks_have_nothing_between_them(folder):
+    narrow = {**OPTIONS, "growth": 4}
+    state = MODELS["eagcl"].build(scale=4, **narrow).state_dict()
+    files = zoo.store(state, folder, "eagcl-lite-x4-perception")
+    write_card(folder, "eagcl", narrow, 4, "perception", files)
+    with pytest.raises(WeightsError, match=r"not of one network.* use --perception 0 or 1"):
+        zoo.load("eagcl", perception=0.5, folder=folder)
+
+
+def test_an_entry_serves_in_the_precisions_in_which_all_its_weights_do(folder):
+    path = folder / "eagcl-lite-x4-perception.json"
+    for stage, precisions in (("perception", ["fp32", "bf16"]), ("fidelity", ["fp32", "fp16"])):
+        path = folder / f"eagcl-lite-x4-{stage}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "precisions": precisions}))
+    assert zoo.find("eagcl", folder=folder).precisions == ("fp32",)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_the_dial_turns_in_every_family(tmp_path, family):
+    spec = MODELS[family]
+    scale, options = spec.scales[0], spec.presets["lite"]
+    states = []
+    for seed, stage in enumerate(zoo.STAGES):
+        torch.manual_seed(seed)
+        states.append(spec.build(scale=scale, **options).state_dict())
+        files = zoo.store(states[-1], tmp_path, f"{family}-lite-x{scale}-{stage}")
+        write_card(tmp_path, family, options, scale, stage, files)
+    loaded = zoo.load(family, perception=0.25, folder=tmp_path)
+    for name, parameter in loaded.network.named_parameters():
+        wanted = torch.lerp(states[0][name].float(), states[1][name].float(), 0.25)
+        assert torch.allclose(parameter, wanted, atol=2e-3), name
+    with torch.no_grad():
+        assert loaded.network(torch.rand(1, 3, 9, 12)).isfinite().all()

@@ -13,19 +13,23 @@ from torch import Tensor, nn
 
 from srpipe import zoo
 from srpipe.models import MODELS, ModelSpec
+from srpipe.models.pooling import ChannelGate
 
 GAINS = {"fidelity": 1.0, "perception": 0.5}
 
 
 class Toy(nn.Module):
-    def __init__(self, *, scale: int, sleep_s: float = 0) -> None:
+    def __init__(self, *, scale: int, sleep_s: float = 0, gated: bool = False) -> None:
         super().__init__()
         self.scale, self.sleep_s = scale, sleep_s
         self.gain = nn.Parameter(torch.ones(1))
+        if gated:  # a result that depends on the whole input
+            self.gate = ChannelGate(3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_meta:
             time.sleep(self.sleep_s)  # stands for a call that nothing can stop
+        x = self.gate(x) if hasattr(self, "gate") else x
         return x.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3) * self.gain
 
 
@@ -34,17 +38,24 @@ SPEC = ModelSpec(
 )
 
 
-def install(folder: Path, *, sleep_s: float = 0, stages: tuple[str, ...] = tuple(GAINS)) -> Path:
+def install(
+    folder: Path,
+    *,
+    sleep_s: float = 0,
+    gated: bool = False,
+    stages: tuple[str, ...] = tuple(GAINS),
+) -> Path:
     """Weights for the scale of 2, with their cards, in a folder."""
     for stage in stages:
-        state = {"gain": torch.tensor([GAINS[stage]])}
+        torch.manual_seed(0)
+        state = Toy(scale=2, gated=gated).state_dict() | {"gain": torch.tensor([GAINS[stage]])}
         zoo.Card(
             family="toy",
             preset="lite",
             scale=2,
             stage=stage,
-            options={"sleep_s": sleep_s},
-            parameters=1,
+            options={"sleep_s": sleep_s, "gated": gated},
+            parameters=sum(tensor.numel() for tensor in state.values()),
             halo=0,
             files=zoo.store(state, folder, f"toy-lite-x2-{stage}"),
             folder=folder,

@@ -80,6 +80,8 @@ def sound(language, codec="aac", seconds=0.6, disposition=0, start=0):
         stream.metadata["language"] = language
         stream.metadata["title"] = f"Sound in {language}"
         stream.disposition = disposition
+        if codec.startswith("wma"):
+            stream.bit_rate = 24000
         packets, step = [], 1024
         stream.codec_context.open()
         kind = stream.codec_context.format
@@ -158,6 +160,109 @@ def png():
         return file.getvalue()
 
 
+def cover(out):
+    """Cover art, which is a stream of one packet."""
+    stream = out.add_mux_stream("png", width=8, height=8)
+    stream.time_base = Fraction(1, 1000)
+    stream.disposition = av.stream.Disposition.attached_pic
+    packet = av.Packet(png())
+    packet.pts = packet.dts = 0
+    packet.time_base, packet.stream = Fraction(1, 1000), stream
+    return [packet]
+
+
+def bitmaps(out):
+    """A track of subtitles that are pictures."""
+    stream = out.add_mux_stream("hdmv_pgs_subtitle")
+    stream.time_base = Fraction(1, 1000)
+    stream.metadata["language"] = "nld"
+    packets = []
+    for pts in (80, 240):
+        packet = av.Packet(b"\x16\0\x13" + bytes(range(16)) + pts.to_bytes(3, "big"))
+        packet.pts = packet.dts = pts
+        packet.duration, packet.time_base, packet.stream = 100, Fraction(1, 1000), stream
+        packets.append(packet)
+    return packets
+
+
+def drawn(path, fmt, pictures, *, codec="libx264", options=None, base=Fraction(1, 25), **context):
+    """A clip of given pictures: lists of planes, at times 0, 1, 2, ..."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options=options or {})
+        stream.height, stream.width = pictures[0][0].shape[:2]
+        stream.pix_fmt = fmt
+        stream.codec_context.time_base = base
+        for key, value in context.items():
+            setattr(stream.codec_context, key, value)
+        for pts, planes in enumerate(pictures):
+            frame = av.VideoFrame(stream.width, stream.height, fmt)
+            for plane, samples in zip(frame.planes, planes, strict=True):
+                lines = np.frombuffer(memoryview(plane), samples.dtype).reshape(plane.height, -1)
+                lines[:, : samples.shape[1]] = samples
+            frame.pts, frame.time_base = pts, base
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def yuv(luma):
+    """A colourless 4:2:0 picture."""
+    grey = np.full((luma.shape[0] // 2, luma.shape[1] // 2), 128, np.uint8)
+    return [luma.astype(np.uint8), grey, grey]
+
+
+def interlaced(folder, size=(48, 64), count=8):
+    """Waves that run to the left, the upper field half a frame later than the lower."""
+    x = np.arange(size[1])[None]
+    later = 1 - np.arange(size[0])[:, None] % 2  # without flags in frames, x264 writes so
+    fields = [yuv(128 + 80 * np.sin((x + 8 * (2 * n + later)) / 6)) for n in range(count)]
+    options = {"preset": "ultrafast", "crf": "4", "x264-params": "interlaced=1"}
+    return drawn(folder / "a.mp4", "yuv420p", fields, options=options)
+
+
+def on_threes(folder):
+    """Nine frames of three pictures, each shown three times, without loss."""
+    pictures = [yuv(np.full((48, 64), 60 + 30 * n)) for n in range(3) for _ in range(3)]
+    return drawn(folder / "a.mkv", "yuv420p", pictures, codec="ffv1")
+
+
+def prores(folder):
+    """ProRes 4444 with alpha."""
+    return make(folder / "a.mov", codec="prores_ks", fmt="yuva444p10le", times=[0, 40, 80])
+
+
+def gif(folder):
+    """An animation of twelve pictures."""
+    times = [4 * n for n in range(12)]
+    return make(folder / "a.gif", codec="gif", fmt="rgb8", times=times, base=Fraction(1, 100))
+
+
+def hidden_start(folder):
+    """An MP4 whose edit list begins at the sixth frame, which is no keyframe."""
+    whole = make(folder / "whole.mkv", options={"preset": "ultrafast", "g": "50"})
+    options = {"use_editlist": "1", "video_track_timescale": "1000"}
+    with (
+        av.open(str(whole)) as file,
+        av.open(str(folder / "a.mp4"), "w", container_options=options) as out,
+    ):
+        stream = out.add_stream_from_template(file.streams.video[0], opaque=True)
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.pts -= 200
+                packet.dts -= 200
+                packet.stream = stream
+                out.mux(packet)
+    return folder / "a.mp4"
+
+
+def cut(folder):
+    """A Matroska file that ends in its middle."""
+    whole = make(folder / "whole.mkv", options={"preset": "ultrafast", "g": "2"})
+    data = whole.read_bytes()
+    (folder / "a.mkv").write_bytes(data[: len(data) * 2 // 3])
+    return folder / "a.mkv"
+
+
 def held(path):
     """What a file holds, as PyAV says: streams with their tags and packets, tags, chapters."""
     with av.open(str(path)) as file:
@@ -195,3 +300,21 @@ def pictures(path, stream=None):
     with av.open(str(path)) as file:
         video = file.streams[stream] if stream is not None else file.streams.video[0]
         return [(f.pts, f.pts * video.time_base, f) for f in file.decode(video)]
+
+
+def sequence(folder, suffix=".png", fmt="rgb24", count=5, first=7):
+    """Numbered pictures; their pattern."""
+    (folder / "in").mkdir()
+    names = folder / "in" / f"%04d{suffix}"
+    codec = {".png": "png", ".tif": "tiff", ".jpg": "mjpeg"}[suffix]
+    options = {"start_number": str(first)}
+    with av.open(str(names), "w", format="image2", options=options) as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.height, stream.width = 48, 64
+        stream.pix_fmt = fmt
+        for number in range(count):
+            frame = pattern(number, fmt.replace("be", "le"), 48, 64).reformat(format=fmt)
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return names

@@ -1,56 +1,36 @@
 """A run's state on disk, whole or not at all, and the weights that it ends with."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from srpipe.errors import ConfigError, WeightsError
 
 
-def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint beside the old one, then put it in its place."""
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    os.replace(part, path)
+class Part(Protocol):
+    """What a run's next step depends on, or a part of it."""
+
+    def state_dict(self) -> Any:
+        """Tensors and plain values."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Be what the state was taken from."""
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; nothing but tensors and plain values is unpickled.
+class Chance(Generator):
+    """A source of random numbers, on the CPU, whose state can be kept."""
 
-    Raises
-    ------
-    WeightsError
-        If the file is no checkpoint.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"{path} is no checkpoint ({error}); remove it to start anew") from error
+    def state_dict(self) -> dict[str, Tensor]:
+        """Where it stands."""
+        return {"state": self.get_state()}
 
-
-def same_recipe(saved: dict[str, Any], now: dict[str, Any], free: frozenset[str]) -> None:
-    """Refuse to go on with another recipe than the run was begun with.
-
-    Parameters
-    ----------
-    free : keys that may differ, since they only say how long and how closely watched
-
-    Raises
-    ------
-    ConfigError
-        Naming the first key that differs.
-    """
-    for section, entries in now.items():
-        for key, value in entries.items():
-            before = saved.get(section, {}).get(key)
-            if key not in free and before != value:
-                raise ConfigError(
-                    f"this run was begun with {section}.{key} = {before}, not {value}; set it back"
-                    " or choose another run folder"
-                )
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from where one stood."""
+        self.set_state(state["state"])
 
 
 class Average:
@@ -67,3 +47,63 @@ class Average:
         now = network.state_dict()
         targets: list[Tensor] = list(self.state.values())
         torch._foreach_lerp_(targets, [now[k] for k in self.state], 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights."""
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from averaged weights."""
+        for name, tensor in self.state.items():
+            tensor.copy_(state[name])
+
+
+def save(path: Path, recipe: dict[str, Any], parts: Mapping[str, Part]) -> None:
+    """Write a checkpoint beside the old one, then put it in its place."""
+    part = path.with_name(path.name + ".part")
+    state = {name: each.state_dict() for name, each in parts.items()}
+    with part.open("wb") as file:
+        torch.save({"recipe": recipe, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def restore(
+    path: Path, recipe: dict[str, Any], parts: Mapping[str, Part], free: frozenset[str]
+) -> None:
+    """Put the parts of a run into the state of a checkpoint.
+
+    Nothing but tensors and plain values is unpickled.
+
+    Parameters
+    ----------
+    free : ``section.key`` of what may differ, since no step depends on it
+
+    Raises
+    ------
+    ConfigError
+        If the checkpoint is of another recipe; the first key that differs is named.
+    WeightsError
+        If the file is no checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        _same(state["recipe"], recipe, free)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise WeightsError(f"{path} is no checkpoint ({error}); remove it to start anew") from error
+
+
+def _same(saved: dict[str, Any], now: dict[str, Any], free: frozenset[str]) -> None:
+    for section, entries in now.items():
+        for key, value in entries.items():
+            before = saved.get(section, {}).get(key)
+            if f"{section}.{key}" not in free and before != value:
+                raise ConfigError(
+                    f"this run was begun with {section}.{key} = {before}, not {value}; set it back"
+                    " or choose another run folder"
+                )

@@ -1,74 +1,21 @@
-"""Training images, all of them in memory as uint8, and random crops gathered from them."""
+"""A folder of pictures as training pairs on the device, and random batches drawn from them."""
 
-import re
-import zlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Generator, Tensor
 
-from srpipe.errors import ConfigError, MediaError
-from srpipe.pixels import to_unit
-from training.degrade import bicubic, cropped
+from srpipe.errors import ConfigError
+from training import recipe
+from training.degrade import REDUCTIONS, as_tensor, cropped, noisy, recompressed
+from training.pack import Pack, kept
+from training.pictures import copies, held_out, likeness, pictures, read_image
 
-SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Images of any sizes in one flat buffer.
-
-    Parameters
-    ----------
-    pixels : uint8, the images one after the other, each (H, W, 3) in row-major order
-    starts, heights, widths : int64 of shape (count,), where each image starts and how large it is
-    """
-
-    pixels: Tensor
-    starts: Tensor
-    heights: Tensor
-    widths: Tensor
-
-    @classmethod
-    def of(cls, images: Sequence[Tensor]) -> "Pack":
-        """Lay out images (H, W, 3), uint8, in one buffer."""
-        sizes = torch.tensor([image.numel() for image in images])
-        return cls(
-            torch.cat([image.reshape(-1) for image in images]),
-            torch.cat((torch.zeros(1, dtype=torch.long), sizes.cumsum(0)[:-1])),
-            torch.tensor([image.shape[0] for image in images]),
-            torch.tensor([image.shape[1] for image in images]),
-        )
-
-    def to(self, device: torch.device) -> "Pack":
-        """The same images in another device's memory."""
-        parts = (self.pixels, self.starts, self.heights, self.widths)
-        return Pack(*(part.to(device) for part in parts))
-
-    def crops(
-        self, chosen: Tensor, tops: Tensor, lefts: Tensor, size: int, turns: Tensor
-    ) -> Tensor:
-        """One square from each chosen image, turned, as float32 (N, 3, size, size) in [0, 1].
-
-        ``turns`` in 0..7: bit 0 swaps the axes, bit 1 flips rows, bit 2 flips columns. The turn is
-        part of the index, so a batch is one gather.
-        """
-        line = torch.arange(size, device=self.pixels.device)
-        rows, columns = line.view(1, -1, 1), line.view(1, 1, -1)
-        swap, up, over = ((turns >> bit & 1).bool().view(-1, 1, 1) for bit in range(3))
-        y, x = torch.where(swap, columns, rows), torch.where(swap, rows, columns)
-        y, x = torch.where(up, size - 1 - y, y), torch.where(over, size - 1 - x, x)
-        y, x = y + tops.view(-1, 1, 1), x + lefts.view(-1, 1, 1)
-        pixel = self.starts[chosen].view(-1, 1, 1) + 3 * (
-            y * self.widths[chosen].view(-1, 1, 1) + x
-        )
-        channel = torch.arange(3, device=pixel.device)
-        batch = self.pixels[pixel.unsqueeze(-1) + channel]  # (N, size, size, 3)
-        return to_unit(batch, 8).permute(0, 3, 1, 2)
+VALIDATED, VALIDATED_SIDE = 8, 512
+"""How many pictures are validated with, and how many rows and columns of each at most."""
 
 
 @dataclass(frozen=True)
@@ -79,93 +26,119 @@ class Pairs:
     high: Pack
     scale: int
 
-    @classmethod
-    def of(cls, images: Sequence[Tensor], scale: int) -> "Pairs":
-        """Reduce every image (H, W, 3) by ``scale``, after cropping it to a multiple of it."""
-        high = [cropped(image, scale) for image in images]
-        return cls(Pack.of([bicubic(image, scale) for image in high]), Pack.of(high), scale)
-
     def to(self, device: torch.device) -> "Pairs":
         """The same pairs in another device's memory."""
         return Pairs(self.low.to(device), self.high.to(device), self.scale)
 
     def batches(
-        self, count: int, patch: int, generator: Generator
+        self, data: recipe.Data, chance: Generator, *, rank: int = 0, of: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless batches of ``count`` low (patch / scale) and high (patch) squares.
+        """Endless batches of low (patch / scale) and high (patch) squares, as the recipe says.
 
         Images are drawn by their area, so that every pixel is equally likely; the generator alone
-        decides, so that its state is the position in the data.
-
-        Raises
-        ------
-        ConfigError
-            If an image is smaller than the patch, or the patch no multiple of the scale.
+        decides, so that its state is the position in the data. Every one of several processes
+        draws the whole batch and gets its share: with ``rank`` 0 of 2, each second square.
         """
-        side = patch // self.scale
-        small = int(torch.minimum(self.high.heights, self.high.widths).min())
-        if patch % self.scale or patch > small:
-            raise ConfigError(
-                f"a patch of {patch} px does not fit: it must be a multiple of {self.scale} and no"
-                f" larger than the smallest image's side of {small} px"
-            )
-        area = (self.low.heights * self.low.widths).double()
-        while True:
-            yield self._batch(count, side, area, generator)
-
-    def _batch(
-        self, count: int, side: int, area: Tensor, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
-        chosen = torch.multinomial(area.cpu(), count, replacement=True, generator=generator)
-        place = torch.rand(2, count, generator=generator, dtype=torch.float64)
-        turns = torch.randint(8, (count,), generator=generator)
+        mine = slice(rank, None, of)
+        side = data.patch // self.scale
+        area = (self.low.heights * self.low.widths).double().cpu()
         device = self.low.pixels.device
-        chosen, place, turns = chosen.to(device), place.to(device), turns.to(device)
-        tops = (place[0] * (self.low.heights[chosen] - side + 1)).long()
-        lefts = (place[1] * (self.low.widths[chosen] - side + 1)).long()
-        return (
-            self.low.crops(chosen, tops, lefts, side, turns),
-            self.high.crops(
-                chosen, tops * self.scale, lefts * self.scale, side * self.scale, turns
-            ),
-        )
+        while True:
+            chosen = torch.multinomial(area, data.batch, replacement=True, generator=chance)
+            place = torch.rand(2, data.batch, generator=chance, dtype=torch.float64)
+            turns = torch.randint(8, (data.batch,), generator=chance)
+            chosen, place, turns = (each.to(device) for each in (chosen, place, turns))
+            tops = (place[0] * (self.low.heights[chosen] - side + 1)).long()
+            lefts = (place[1] * (self.low.widths[chosen] - side + 1)).long()
+            low = _disturbed(self.low.crops(chosen, tops, lefts, side, turns), data, chance)
+            tops, lefts = tops[mine] * self.scale, lefts[mine] * self.scale
+            high = self.high.crops(chosen[mine], tops, lefts, data.patch, turns[mine])
+            yield low[mine], high
 
 
-def read_image(path: Path) -> Tensor:
-    """One picture as a uint8 Tensor of shape (H, W, 3), RGB.
+def load(
+    data: recipe.Data, scale: int, device: torch.device
+) -> tuple[Pairs, list[tuple[Tensor, Tensor]]]:
+    """Training pairs on the device, and images (1, 3, H, W), low and high, to validate with.
 
-    Raises
-    ------
-    MediaError
-        If the file is no picture that can be read.
-    """
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB")))
-    except (OSError, UnidentifiedImageError) as error:
-        raise MediaError(f"{path} cannot be read as a picture ({error}); remove it") from error
-
-
-def pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, in the order of their names.
+    Decoded and reduced pictures are kept in files, which are written anew when a picture of the
+    folder came, went or changed. No picture that is held out, and no copy of one, is trained on.
 
     Raises
     ------
     ConfigError
-        If the folder does not exist or holds none.
+        If the folder holds no pictures, too few, or one that is smaller than the patch.
+    MediaError
+        If a picture cannot be read.
     """
-    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
+    paths = pictures(data.folder)
+    whole = hashlib.sha256(str(data.folder.resolve()).encode()).hexdigest()
+    stem = f"{data.folder.resolve().name}-{whole[:8]}"
+    mark = _fingerprint(data.folder, paths)
+    high = kept(data.cache / f"{stem}.u8", mark, map(read_image, paths))
+    _check_patch(data.patch, scale, high, paths)
+    shrink = REDUCTIONS[data.reduction]
+    low = kept(
+        data.cache / f"{stem}-x{scale}-{data.reduction}.u8",
+        f"{mark} {scale} {data.reduction}",
+        (shrink(cropped(high.image(i), scale).to(device), scale).cpu() for i in range(len(high))),
+    )
+    train, apart = _split(data, paths, low)
+    chance = Generator().manual_seed(0)
+    held = [_validated(high.image(i), low.image(i), scale, data, chance) for i in apart[:VALIDATED]]
+    return Pairs(low.only(train), high.only(train), scale).to(device), held
+
+
+def _fingerprint(folder: Path, paths: Sequence[Path]) -> str:
+    """Of the names, sizes and times of files."""
+    facts = ((p.relative_to(folder), p.stat()) for p in paths)
+    lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in facts]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _check_patch(patch: int, scale: int, high: Pack, paths: Sequence[Path]) -> None:
+    if patch % scale:
         raise ConfigError(
-            f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); name another folder"
+            f"a patch of {patch} px cannot be reduced by {scale}; use a multiple of {scale}"
         )
-    return found
+    sides = torch.minimum(high.heights, high.widths) // scale * scale
+    if patch > sides.min():
+        least = int(sides.argmin())
+        raise ConfigError(
+            f"a patch of {patch} px does not fit into {paths[least]}, which is"
+            f" {int(high.widths[least])} x {int(high.heights[least])} px; use a smaller data.patch,"
+            " or remove the picture"
+        )
 
 
-def held_out(path: Path, share: float) -> bool:
-    """Whether a picture belongs to validation: the same for all crops of one photograph.
+def _split(data: recipe.Data, paths: Sequence[Path], low: Pack) -> tuple[list[int], list[int]]:
+    """Which pictures are trained on, and which are only looked at."""
+    apart = [i for i, path in enumerate(paths) if held_out(path, data.holdout)]
+    train = sorted(set(range(len(paths))) - set(apart))
+    if train and apart:
+        looks = [likeness(low.image(i)) for i in range(len(low))]
+        again = copies([looks[i] for i in train], [looks[i] for i in apart])
+        train = [i for i, is_copy in zip(train, again, strict=True) if not is_copy]
+    if not (train and apart):
+        raise ConfigError(
+            f"a holdout of {data.holdout} leaves {len(train)} pictures to train on and"
+            f" {len(apart)} to validate with; both need one: change data.holdout or add pictures"
+        )
+    return train, apart
 
-    Crops of one photograph share the name but for a last ``_number``.
-    """
-    origin = re.sub(r"_\d+$", "", path.stem)
-    return zlib.crc32(origin.encode()) / 2**32 < share
+
+def _validated(
+    high: Tensor, low: Tensor, scale: int, data: recipe.Data, chance: Generator
+) -> tuple[Tensor, Tensor]:
+    side = VALIDATED_SIDE // scale
+    low = low[:side, :side]
+    high = high[: low.shape[0] * scale, : low.shape[1] * scale]
+    return _disturbed(as_tensor(low), data, chance), as_tensor(high)
+
+
+def _disturbed(low: Tensor, data: recipe.Data, chance: Generator) -> Tensor:
+    if data.noise[1]:
+        low = noisy(low, data.noise, chance)
+    if data.jpeg[1]:
+        low = recompressed(low, data.jpeg, chance)
+    return low

@@ -1,10 +1,15 @@
 """How a low-resolution image is made from a high-resolution one."""
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Generator, Tensor
 
-from srpipe.pixels import from_unit, to_unit
-from srpipe.resample import reduce
+from srpipe.pixels import from_unit, rounded, to_unit
+from srpipe.resample import low_resolution
+from training.jpeg import MCU, compressed
+
+BLUR_SIDE, BLUR_DEVIATION = 7, 1.6
+"""The Gaussian of the literature's "BD", in high-resolution pixels (Zhang et al. 2018, RDN)."""
 
 
 def bicubic(image: Tensor, scale: int) -> Tensor:
@@ -19,7 +24,46 @@ def bicubic(image: Tensor, scale: int) -> Tensor:
     uint8 Tensor of shape (H / scale, W / scale, 3)
     """
     unit = to_unit(image, 8).permute(2, 0, 1)[None]
-    return from_unit(reduce(unit, scale), 8)[0].permute(1, 2, 0).contiguous()
+    return from_unit(low_resolution(unit, scale), 8)[0].permute(1, 2, 0).contiguous()
+
+
+def blurred(image: Tensor, scale: int) -> Tensor:
+    """The literature's "BD": a Gaussian, rounded to 8 bits, and then `bicubic`."""
+    line = torch.arange(BLUR_SIDE, device=image.device) - BLUR_SIDE // 2
+    line = torch.exp(-line.square() / (2 * BLUR_DEVIATION**2))
+    window = (line / line.sum()).repeat(3, 1, 1, 1)  # (3, 1, 1, 7)
+    x = to_unit(image, 8).permute(2, 0, 1)[None]
+    x = F.pad(x, (BLUR_SIDE // 2,) * 4, mode="replicate")
+    x = F.conv2d(F.conv2d(x, window, groups=3), window.transpose(-2, -1), groups=3)
+    return bicubic(from_unit(x, 8)[0].permute(1, 2, 0), scale)
+
+
+REDUCTIONS = {"bicubic": bicubic, "blur": blurred}
+"""How an image gets smaller, by name; (H, W, 3) to (H / scale, W / scale, 3), uint8."""
+
+
+def noisy(low: Tensor, levels: tuple[float, float], chance: Generator) -> Tensor:
+    """Gaussian noise whose deviation, in 8-bit levels, is drawn for each image from a range."""
+    least, most = levels
+    deviation = least + (most - least) * torch.rand(len(low), 1, 1, 1, generator=chance)
+    noise = torch.randn(low.shape, generator=chance) * (deviation / 255)
+    return rounded(low + noise.to(low.device), 8)
+
+
+def recompressed(low: Tensor, qualities: tuple[int, int], chance: Generator) -> Tensor:
+    """JPEG of a quality that is drawn for each image from a range, rounded to 8 bits.
+
+    The blocks begin anywhere, the same for the whole batch, as in squares cut from a larger
+    picture; past its border an image is continued by its last pixels.
+    """
+    least, most = qualities
+    quality = torch.randint(least, most + 1, (len(low),), generator=chance)
+    top, left = torch.randint(MCU, (2,), generator=chance).tolist()
+    height, width = low.shape[-2:]
+    below, right = -(top + height) % MCU, -(left + width) % MCU
+    x = F.pad(low, (left, right, top, below), mode="replicate")
+    x = compressed(x, quality.to(low.device))[..., top : top + height, left : left + width]
+    return rounded(x, 8)
 
 
 def cropped(image: Tensor, scale: int) -> Tensor:

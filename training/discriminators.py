@@ -6,6 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srpipe.errors import ConfigError
+from srpipe.gradients import full_precision
+
+Norm = Literal["batch", "none"]
 
 
 class VGGCritic(nn.Module):
@@ -15,7 +18,7 @@ class VGGCritic(nn.Module):
     ----------
     size : side of the images it judges, in pixels: a multiple of ``2**levels``
     width : channels of the first convolution; eight times as many at most
-    norm : "batch", or None for a critic with a gradient penalty
+    norm : "batch", or "none" for a critic with a gradient penalty
 
     Raises
     ------
@@ -23,15 +26,13 @@ class VGGCritic(nn.Module):
         If the size cannot be halved often enough.
     """
 
-    def __init__(
-        self, size: int, *, width: int = 64, norm: Literal["batch"] | None = "batch"
-    ) -> None:
+    def __init__(self, size: int, *, width: int = 64, norm: Norm = "batch") -> None:
         super().__init__()
         levels = 6 if size % 64 == 0 and size > 128 else 5
         if size % 2**levels:
             raise ConfigError(
                 f"a critic for {size} px cannot halve it {levels} times; use a patch that is a"
-                f" multiple of {2**levels} px"
+                f" multiple of {2**levels} px, or critic.network=pooled"
             )
         layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.2)]
         channels = width
@@ -48,10 +49,43 @@ class VGGCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, size, size) to logits (N, 1), float32."""
-        y = self.features(x).float().flatten(1)
-        return self.out(F.leaky_relu(self.hidden(y), 0.2))
+        y = self.features(x)
+        with full_precision(x):
+            return self.out(F.leaky_relu(self.hidden(y.float().flatten(1)), 0.2))
 
 
-def _step(conv: nn.Conv2d, norm: str | None) -> list[nn.Module]:
-    middle = [nn.BatchNorm2d(conv.out_channels)] if norm else []
+class PooledCritic(nn.Module):
+    """SRGAN's critic for images of any size: the last features are averaged (attention-SRGAN).
+
+    Eight 3 x 3 convolutions, every second of which halves the size (Ledig et al. 2017,
+    arXiv:1609.04802), then two layers on the mean.
+
+    Parameters
+    ----------
+    width : channels of the first convolution; they double three times
+    norm : "batch", or "none" for a critic with a gradient penalty
+    """
+
+    def __init__(self, *, width: int = 64, norm: Norm = "batch") -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.2)]
+        channels = width
+        for step in range(1, 8):
+            grown = width << step // 2
+            conv = nn.Conv2d(channels, grown, 3, stride=1 + step % 2, padding=1)
+            layers += _step(conv, norm)
+            channels = grown
+        self.features = nn.Sequential(*layers)
+        self.hidden = nn.Linear(channels, 16 * width)
+        self.out = nn.Linear(16 * width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) to logits (N, 1), float32."""
+        y = self.features(x)
+        with full_precision(x):
+            return self.out(F.leaky_relu(self.hidden(y.float().mean((2, 3))), 0.2))
+
+
+def _step(conv: nn.Conv2d, norm: Norm) -> list[nn.Module]:
+    middle = [nn.BatchNorm2d(conv.out_channels)] if norm == "batch" else []
     return [conv, *middle, nn.LeakyReLU(0.2)]

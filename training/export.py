@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from srpipe import zoo
 from srpipe.models import MODELS
+from srpipe.models.pooling import held, whole
 from srpipe.pixels import from_unit
 from srpipe.precision import DTYPES, lower
 from training.recipe import Recipe, to_dict
@@ -18,6 +19,15 @@ HALF_LEVEL = 0.5 / 255
 
 PROOF_SIDE = 32
 """Pixels of each side of a sample on which a precision is proven."""
+
+PATHS = (
+    ("model", "start"),
+    ("data", "folder"),
+    ("data", "cache"),
+    ("losses", "vgg"),
+    ("losses", "lpips_backbone"),
+)
+"""What of a recipe is of the machine that it ran on, but for its last part."""
 
 
 def export(
@@ -33,20 +43,20 @@ def export(
     ----------
     spent : steps, seconds and what else is worth knowing of the run
     samples : images (1, 3, H, W) in low and in high resolution that the network was not trained
-        on; its effective halo and the precisions that serve are measured on them, and its mean
-        colour is corrected after a perceptual stage
+        on; its effective halo and the precisions that serve are measured on them, on the device
+        that they are on, and its mean colour is corrected after a perceptual stage
     """
     model = recipe.model
     spec = MODELS[model.family]
     options = spec.presets[model.preset]
     network = spec.build(scale=model.scale, **options).eval().requires_grad_(False)
-    network.load_state_dict(state)
+    network.to(samples[0][0].device).load_state_dict(state)
     if recipe.losses.perceptual:
         centre(network, samples)
     state = {name: tensor.half() for name, tensor in network.state_dict().items()}
     network.load_state_dict(state)
     lows = [low for low, _high in samples]
-    reach = spec.halo(**options)
+    reach = spec.halo(scale=model.scale, **options)
     stem = f"{model.family}-{model.preset}-x{model.scale}-{model.stage}"
     card = zoo.Card(
         family=model.family,
@@ -67,7 +77,7 @@ def export(
 def _portable(recipe: Recipe) -> dict[str, Any]:
     """The recipe without the paths of the machine that it ran on."""
     facts = to_dict(recipe)
-    for section, key in (("model", "start"), ("data", "folder"), ("losses", "vgg")):
+    for section, key in PATHS:
         facts[section][key] = Path(facts[section][key]).name
     return facts
 
@@ -87,6 +97,8 @@ def centre(network: nn.Module, samples: Sequence[tuple[Tensor, Tensor]]) -> None
 def effective_halo(network: nn.Module, image: Tensor, alignment: int) -> int:
     """The radius beyond which the input moves the output by less than half an 8-bit level.
 
+    Statistics of the whole image are held: tiles share them, however far apart they are.
+
     Everything farther than the radius from the middle is replaced by the image turned upside
     down, and the change in the middle is looked at: the smallest radius, a multiple of the
     alignment, at which no pixel of the middle moves by more; at most half the image.
@@ -95,25 +107,26 @@ def effective_halo(network: nn.Module, image: Tensor, alignment: int) -> int:
     image = image[..., :height, :width]
     other = image.flip(-2, -1)
     top, left = (side // 2 // alignment * alignment for side in (height, width))
-    wanted = network(image)
-    scale = wanted.shape[-1] // width
-    core = (
-        ...,
-        slice(top * scale, (top + alignment) * scale),
-        slice(left * scale, (left + alignment) * scale),
-    )
-    low, high = 0, min(height, width) // 2 // alignment
-    while low < high:  # the smallest radius that is enough, by bisection
-        guess = (low + high) // 2
-        mixed = other.clone()
-        near = (
+    with held(network, whole(network, image)):
+        wanted = network(image)
+        scale = wanted.shape[-1] // width
+        core = (
             ...,
-            slice(top - guess * alignment, top + (guess + 1) * alignment),
-            slice(left - guess * alignment, left + (guess + 1) * alignment),
+            slice(top * scale, (top + alignment) * scale),
+            slice(left * scale, (left + alignment) * scale),
         )
-        mixed[near] = image[near]
-        enough = (network(mixed)[core] - wanted[core]).abs().max() < HALF_LEVEL
-        low, high = (low, guess) if enough else (guess + 1, high)
+        low, high = 0, min(height, width) // 2 // alignment
+        while low < high:  # the smallest radius that is enough, by bisection
+            guess = (low + high) // 2
+            mixed = other.clone()
+            near = (
+                ...,
+                slice(top - guess * alignment, top + (guess + 1) * alignment),
+                slice(left - guess * alignment, left + (guess + 1) * alignment),
+            )
+            mixed[near] = image[near]
+            enough = (network(mixed)[core] - wanted[core]).abs().max() < HALF_LEVEL
+            low, high = (low, guess) if enough else (guess + 1, high)
     return low * alignment
 
 

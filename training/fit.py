@@ -2,308 +2,261 @@
 
 One loop, read from top to bottom. The learning rate and the end are functions of how much of the
 run is over, in iterations or in seconds, so a run that is cut short by its time budget still ends
-annealed. A run folder that holds a checkpoint is gone on with.
+annealed. A run folder that holds a checkpoint is gone on with, to the same bits.
 """
 
 import argparse
-import csv
+import copy
 import math
 import signal
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from srpipe import zoo
-from srpipe.errors import ConfigError, DeviceError, SrpipeError
-from srpipe.gradients import gradient_map
-from srpipe.metrics import luma, mean, psnr
+from srpipe.errors import DeviceError, SrpipeError
 from srpipe.models import MODELS
-from srpipe.pixels import from_unit, to_unit
-from training import checkpoint
-from training.data import Pairs, held_out, pictures, read_image
-from training.degrade import as_tensor, bicubic, cropped
-from training.discriminators import VGGCritic
+from srpipe.precision import best
+from training import checkpoint, data
+from training.clock import Clock, Every
+from training.critics import critics
 from training.export import export
-from training.losses import LOSSES, Perceptual, l1, relativistic
+from training.generator import build, enlarged
+from training.objective import Objective
 from training.recipe import Recipe, read, to_dict
+from training.validate import Findings, validate
+from training.watch import Watch
 
 FREE = frozenset(
     {
-        "time_budget_s",
-        "log_every",
-        "validate_every_s",
-        "checkpoint_every_s",
-        "folder",
-        "about",
-        "vgg",
+        "data.about",
+        "data.cache",
+        "data.folder",
+        "losses.lpips_backbone",
+        "losses.vgg",
+        "run.checkpoint_every_s",
+        "run.devices",
+        "run.log_every",
+        "run.validate_every_s",
+        "schedule.time_budget_s",
     }
 )
 """What of a recipe may change when a run goes on: nothing that an iteration depends on."""
 
 
-def fit(recipe: Recipe, folder: Path) -> Path:
-    """Train, then export the averaged weights with their card; the card's path comes back.
+def fit(recipe: Recipe, folder: Path) -> Path | None:
+    """Train, then export the averaged weights with their card.
+
+    With several devices, every one runs this in a process of its own.
+
+    Returns
+    -------
+    The card's path; None in all processes but the first.
 
     Raises
     ------
     ConfigError
         If the recipe asks for what does not exist, or the folder holds a run of another recipe.
     DeviceError
-        If a loss is not finite; the loss is named.
+        If a loss or a gradient is not finite; it is named.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.run.seed)
-    fabric = Fabric(accelerator="auto", devices=1, precision=_precision(recipe.run.precision))
-    fabric.launch()
-    pairs, held = _pairs(recipe, fabric.device)
-    trainer = Trainer(recipe, fabric)
-    state = folder / "state.pt"
+    fabric = launched(recipe)
+    parts = Parts(recipe, fabric)
+    clock, state = parts.clock, folder / "state.pt"
+    with fabric.rank_zero_first():
+        pairs, held = data.load(recipe.data, recipe.model.scale, fabric.device)
     if state.exists():
-        trainer.restore(checkpoint.load(state))
-    batches = pairs.batches(recipe.data.batch, recipe.data.patch, trainer.generator)
-    saved = validated = time.monotonic()
-    with _log(folder / "log.csv") as log, _stopped() as stopped:
-        while trainer.progress() < 1 and not stopped:
-            losses = trainer.step(*next(batches))
-            if trainer.steps % recipe.run.log_every == 0:
-                log(trainer.entry(losses))
-            if time.monotonic() - validated > recipe.run.validate_every_s:
-                print(f"held out: PSNR-Y {trainer.validate(held):.2f} dB", flush=True)
-                validated = time.monotonic()
-            if time.monotonic() - saved > recipe.run.checkpoint_every_s:
-                checkpoint.save(trainer.state(), state)
-                saved = time.monotonic()
-    checkpoint.save(trainer.state(), state)
-    if trainer.progress() < 1:
+        checkpoint.restore(state, to_dict(recipe), parts.kept(), FREE)
+    batches = pairs.batches(
+        recipe.data, parts.chance, rank=fabric.global_rank, of=fabric.world_size
+    )
+    fabric.print(f"{parts.told}; {_where(fabric)}; {len(pairs.high)} pictures", flush=True)
+    validating = Every(recipe.run.validate_every_s)
+    saving = Every(recipe.run.checkpoint_every_s)
+    clock.lap()  # the time budget is for what comes now
+    with Watch(folder, clock.steps, first=fabric.is_global_zero) as watch, _stopping() as asked:
+        while not clock.over:
+            watch.see(step(recipe, fabric, parts, batches, stop=bool(asked)))
+            if not fabric.is_global_zero:
+                continue
+            if clock.over or clock.steps % recipe.run.log_every == 0:
+                done = clock.progress == 1 or validating()
+                watch.entry(recipe, clock, parts.validate(held) if done else None)
+            if clock.over or saving():
+                checkpoint.save(state, to_dict(recipe), parts.kept())
+    if clock.progress < 1:
         raise KeyboardInterrupt
+    if not fabric.is_global_zero:
+        return None
+    found = parts.validate(held)
     spent = {
-        "steps": trainer.steps,
-        "seconds": round(trainer.seconds),
-        "images": len(pairs.high.starts),
-        "device": torch.cuda.get_device_name() if fabric.device.type == "cuda" else "CPU",
-        "held_out_psnr_y": round(trainer.validate(held), 3),
+        "steps": clock.steps,
+        "seconds": round(clock.seconds),
+        "images": len(pairs.high),
+        "device": _where(fabric),
+        "held_out_psnr_y": round(found.psnr, 3),
+        "held_out_ssim_y": round(found.ssim, 4),
     }
-    samples = [(as_tensor(bicubic(image, recipe.model.scale)), as_tensor(image)) for image in held]
-    return export(recipe, trainer.average.state, spent, samples, folder)
+    samples = [(low.to(fabric.device), high.to(fabric.device)) for low, high in held]
+    return export(recipe, parts.average.state, spent, samples, folder)
 
 
-class Trainer:
-    """What a step changes: the networks, their optimisers and averages, and the run's clock."""
+class Parts:
+    """The networks of a run, their optimisers, and what else a step changes or needs."""
 
     def __init__(self, recipe: Recipe, fabric: Fabric) -> None:
-        self.recipe, self.fabric = recipe, fabric
-        self.steps, self.seconds = 0, 0.0
-        self._tick = time.monotonic()
-        self.generator = torch.Generator().manual_seed(recipe.run.seed)
+        torch.manual_seed(recipe.run.seed)  # of fresh weights; the rest draws from `chance` alone
         opt = recipe.optimiser
-        self.bare = _network(recipe)
+        self.bare, self.told = build(recipe.model)
+        self.scale, self.edges = recipe.model.scale, MODELS[recipe.model.family].gradient
         adam = torch.optim.Adam(self.bare.parameters(), opt.learning_rate, opt.betas, fused=True)
         self.network, self.adam = fabric.setup(self.bare, adam)
         self.average = checkpoint.Average(self.bare, recipe.run.ema)
-        self.critic: Any = None
-        if recipe.losses.adversarial:
-            bare = VGGCritic(recipe.data.patch, width=opt.critic_width)
-            bare = bare.to(memory_format=torch.channels_last)
-            rate = torch.optim.Adam(bare.parameters(), opt.critic_rate, opt.betas, fused=True)
-            self.critic, self.critic_adam = fabric.setup(bare, rate)
-        self.perceptual: Any = None
-        if recipe.losses.perceptual:
-            self.perceptual = fabric.setup_module(Perceptual(recipe.losses.vgg))
+        self.judged = copy.deepcopy(self.bare).requires_grad_(False).eval()
+        self.objective = Objective(recipe.losses, fabric)
+        self.critics = critics(recipe, fabric)
+        self.clock = Clock(recipe.schedule)
+        self.chance = checkpoint.Chance().manual_seed(recipe.run.seed)
 
-    def progress(self) -> float:
-        """How much of the run is over, 0 to 1: the larger of its iterations and its time."""
-        schedule = self.recipe.schedule
-        spent = self.seconds / schedule.time_budget_s if schedule.time_budget_s else 0.0
-        return max(self.steps / schedule.iterations, spent)
-
-    def step(self, low: Tensor, high: Tensor) -> dict[str, Tensor]:
-        """One step of the generator, and of the critic where there is one; the losses by name."""
-        self._set_rates()
-        image, edges = self.network(low, return_gradient=True)
-        losses = self._losses(image, edges, high)
-        total = torch.stack(list(losses.values())).sum()
-        self.adam.zero_grad(set_to_none=True)
-        self.fabric.backward(total)
-        self.fabric.clip_gradients(
-            self.network, self.adam, max_norm=self.recipe.optimiser.clip, error_if_nonfinite=False
-        )
-        self.adam.step()
-        if self.critic is not None:
-            losses |= self._step_critic(image.detach(), high)
-        self.steps += 1
-        self.average.update(self.bare, self.steps)
-        now = time.monotonic()
-        self.seconds, self._tick = self.seconds + now - self._tick, now
-        return losses
-
-    def _losses(self, image: Tensor, edges: Tensor, high: Tensor) -> dict[str, Tensor]:
-        weights = self.recipe.losses
-        losses = {
-            name: getattr(weights, name) * loss(image, high)
-            for name, loss in LOSSES.items()
-            if getattr(weights, name)
-        }
-        if weights.gradient_branch:
-            losses["gradient_branch"] = weights.gradient_branch * l1(edges, gradient_map(high))
-        if self.perceptual is not None:
-            losses["perceptual"] = weights.perceptual * self.perceptual(image, high)
-        if self.critic is not None:
-            self.critic.requires_grad_(False)
-            with torch.no_grad():
-                real = self.critic(high)
-            losses["adversarial"] = weights.adversarial * relativistic(self.critic(image), real)
-        return losses
-
-    def _step_critic(self, fake: Tensor, high: Tensor) -> dict[str, Tensor]:
-        self.critic.requires_grad_(True)
-        loss = relativistic(self.critic(high), self.critic(fake))
-        self.critic_adam.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        self.critic_adam.step()
-        return {"critic": loss}
-
-    def _set_rates(self) -> None:
-        schedule, opt = self.recipe.schedule, self.recipe.optimiser
-        share = min(1.0, (self.steps + 1) / max(1, schedule.warmup))
-        if schedule.halve_every:
-            share *= 0.5 ** (self.steps // schedule.halve_every)
-        else:
-            share *= 0.5 * (1 + math.cos(math.pi * min(1.0, self.progress())))
-        self.adam.param_groups[0]["lr"] = opt.learning_rate * share
-        if self.critic is not None:
-            self.critic_adam.param_groups[0]["lr"] = opt.critic_rate * share
-
-    def entry(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        """A line of the log; where a loss is not finite, an error that names it."""
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if broken:
-            raise DeviceError(
-                f"the loss {broken[0]} is not finite at step {self.steps}; go on from the last"
-                " checkpoint with a smaller learning rate"
-            )
-        rate = self.adam.param_groups[0]["lr"]
-        speed = self.steps * self.recipe.data.batch / self.seconds
-        return {
-            "step": self.steps,
-            "seconds": round(self.seconds, 1),
-            "learning_rate": rate,
-            "samples_per_s": round(speed, 1),
-            **{name: round(value, 6) for name, value in values.items()},
-        }
-
-    @torch.inference_mode()
-    def validate(self, held: list[Tensor]) -> float:
-        """Mean PSNR-Y, in dB, of the averaged weights on held-out images."""
-        scale = self.recipe.model.scale
-        network = _network(self.recipe).to(self.fabric.device).eval()
-        network.load_state_dict(self.average.state)
-        found = []
-        for image in held:
-            low = as_tensor(bicubic(image, scale)).to(self.fabric.device)
-            high = as_tensor(image).to(self.fabric.device)
-            out = to_unit(from_unit(network(low), 8), 8)
-            inner = (..., slice(scale, -scale), slice(scale, -scale))
-            found.append(float(psnr(luma(out)[inner], luma(high)[inner])))
-        self._tick = time.monotonic()
-        return mean(found)
-
-    def state(self) -> dict[str, Any]:
+    def kept(self) -> dict[str, checkpoint.Part]:
         """Everything that the next step depends on."""
-        state = {
-            "recipe": to_dict(self.recipe),
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "network": self.bare.state_dict(),
-            "adam": self.adam.state_dict(),
-            "average": self.average.state,
-            "generator": self.generator.get_state(),
+        return {
+            "network": self.bare,
+            "adam": self.adam,
+            "average": self.average,
+            "clock": self.clock,
+            "chance": self.chance,
+            **self.critics,
         }
-        if self.critic is not None:
-            state["critic"] = self.critic.state_dict()
-            state["critic_adam"] = self.critic_adam.state_dict()
-        return state
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint of the same recipe."""
-        checkpoint.same_recipe(state["recipe"], to_dict(self.recipe), FREE)
-        self.steps, self.seconds = state["steps"], state["seconds"]
-        self.bare.load_state_dict(state["network"])
-        self.adam.load_state_dict(state["adam"])
-        self.average.state = {k: v.to(self.fabric.device) for k, v in state["average"].items()}
-        self.generator.set_state(state["generator"])
-        if self.critic is not None:
-            self.critic.load_state_dict(state["critic"])
-            self.critic_adam.load_state_dict(state["critic_adam"])
+    def validate(self, held: Sequence[tuple[Tensor, Tensor]]) -> Findings:
+        """How good the averaged weights are on images that are held out."""
+        self.judged.load_state_dict(self.average.state)
+        return validate(self.judged, held, self.scale, edges=self.edges)
 
 
-def _network(recipe: Recipe) -> nn.Module:
-    model = recipe.model
-    if model.family not in MODELS or model.preset not in MODELS[model.family].presets:
-        raise ConfigError(
-            f"there is no {model.preset} preset of a model {model.family!r}; there are"
-            f" {', '.join(f'{p} of {name}' for name, s in MODELS.items() for p in s.presets)}"
-        )
-    spec = MODELS[model.family]
-    network = spec.build(scale=model.scale, **spec.presets[model.preset])
-    if model.start:
-        network.load_state_dict(zoo.tensors(_start(model.start)))
-    return network.to(memory_format=torch.channels_last)
+def step(
+    recipe: Recipe,
+    fabric: Fabric,
+    parts: Parts,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    *,
+    stop: bool,
+) -> dict[str, float]:
+    """One step of the critics and one of the generator; losses and scores by their names.
+
+    Raises
+    ------
+    DeviceError
+        If a loss or the gradient is not finite. The generator has not taken the step then.
+    """
+    network, clock = parts.network, parts.clock
+    _set_rate(parts.adam, recipe.optimiser.learning_rate * clock.share)
+    for critic in parts.critics.values():
+        _set_rate(critic.adam, recipe.critic.learning_rate * clock.share)
+    if parts.critics:
+        for _extra in range(recipe.critic.steps - 1):
+            low, high = next(batches)
+            with torch.no_grad():
+                image, _maps = enlarged(network, low, edges=False)
+            _teach(recipe, fabric, parts, image, high)
+
+    low, high = next(batches)
+    image, maps = enlarged(network, low, edges=bool(recipe.losses.gradient_branch))
+    taught = _teach(recipe, fabric, parts, image, high)
+    own = parts.objective.terms(image, maps, high)
+    judged = {
+        name: getattr(recipe.losses, name) * critic.judge(high, image)
+        for name, critic in parts.critics.items()
+    }
+    loss = torch.stack([*own.values(), *judged.values()]).sum()
+    parts.adam.zero_grad(set_to_none=True)
+    fabric.backward(loss)
+    norm = nn.utils.clip_grad_norm_(parts.bare.parameters(), recipe.optimiser.clip or math.inf)
+    found = own | taught | judged | {"Loss_G": loss, "gradient": norm}
+    values = _agreed(fabric, clock, found, stop=stop)
+    parts.adam.step()
+    parts.average.update(parts.bare, clock.steps)
+    return values
 
 
-def _start(name: str) -> zoo.Card:
-    path = Path(name)
-    return zoo.Card.read(path if path.suffix == ".json" else zoo.SHIPPED / f"{name}.json")
+def _teach(
+    recipe: Recipe, fabric: Fabric, parts: Parts, fake: Tensor, real: Tensor
+) -> dict[str, Tensor]:
+    """One step of every critic; their losses together, and the scores that the first one gives."""
+    found: dict[str, Tensor] = {}
+    for critic in parts.critics.values():
+        share = torch.rand(recipe.data.batch, 1, 1, 1, generator=parts.chance)
+        share = share[fabric.global_rank :: fabric.world_size].to(real.device)
+        loss, score_real, score_fake = critic.learn(real, fake, share)
+        found["Loss_D"] = found.get("Loss_D", torch.zeros_like(loss)) + loss
+        found.setdefault("Score_D", score_real)
+        found.setdefault("Score_G", score_fake)
+    return found
 
 
-def _pairs(recipe: Recipe, device: torch.device) -> tuple[Pairs, list[Tensor]]:
-    """Training pairs on the device, and up to eight held-out images of at most 512 px a side."""
-    scale, share = recipe.model.scale, recipe.data.holdout
-    paths = pictures(recipe.data.folder)
-    train = [read_image(path) for path in paths if not held_out(path, share)]
-    apart = [path for path in paths if held_out(path, share)][:8]
-    if not (train and apart):
-        raise ConfigError(
-            f"a holdout of {share} leaves {len(train)} pictures to train on and {len(apart)} to"
-            " validate with; both need one: change data.holdout or add pictures"
-        )
-    held = [cropped(read_image(path)[:512, :512], scale) for path in apart]
-    return Pairs.of(train, scale).to(device), held
+def _agreed(
+    fabric: Fabric, clock: Clock, found: dict[str, Tensor], *, stop: bool
+) -> dict[str, float]:
+    """Means over all devices, and the clock set to what all agree on.
+
+    This is the only place where a step waits for the device.
+    """
+    own = torch.tensor([clock.lap(), float(stop)], device=fabric.device)
+    stacked = torch.stack([value.detach().float() for value in found.values()])
+    mean: Any = fabric.all_reduce(torch.cat((stacked, own)), reduce_op="mean")
+    *means, lap, stopped = mean.tolist()
+    clock.advance(lap, stop=stopped > 0)
+    values = dict(zip(found, means, strict=True))
+    for name, value in values.items():
+        if not math.isfinite(value):
+            what = "gradient" if name == "gradient" else f"loss {name}"
+            raise DeviceError(
+                f"the {what} is not finite at step {clock.steps}; the last checkpoint is sound, and"
+                " a run with a smaller learning rate may start from it"
+            )
+    return values
 
 
-def _precision(name: str) -> Any:
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "bf16-mixed"
-    return "bf16-mixed" if torch.cpu._is_amx_tile_supported() else "32-true"
+def _set_rate(adam: Any, rate: float) -> None:
+    for group in adam.param_groups:
+        group["lr"] = rate
+
+
+def launched(recipe: Recipe) -> Fabric:
+    """The devices that a recipe asks for; for several, other processes are begun."""
+    run = recipe.run
+    precision: Any = run.precision
+    if precision == "auto":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        precision = "bf16-mixed" if best(device) == "bf16" else "32-true"
+    # The last layers of a gradient branch that no loss asks for get no gradient.
+    unused = not recipe.losses.gradient_branch
+    strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
+    fabric = Fabric(
+        accelerator="auto",
+        devices=run.devices,
+        strategy=strategy if run.devices > 1 else "auto",
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _where(fabric: Fabric) -> str:
+    name = torch.cuda.get_device_name() if fabric.device.type == "cuda" else "CPU"
+    return name if fabric.world_size == 1 else f"{fabric.world_size} x {name}"
 
 
 @contextmanager
-def _log(path: Path) -> Iterator[Any]:
-    """A function that adds a line to a CSV file and shows it."""
-    with path.open("a", newline="") as file:
-
-        def write(entry: dict[str, float]) -> None:
-            writer = csv.DictWriter(file, entry)
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(entry)
-            file.flush()
-            print("  ".join(f"{k} {v:.6g}" for k, v in entry.items()), flush=True)
-
-        yield write
-
-
-@contextmanager
-def _stopped() -> Iterator[list[int]]:
+def _stopping() -> Iterator[list[int]]:
     """A list that a signal to stop makes non-empty, so that the run ends after its step."""
     got: list[int] = []
     before = {
@@ -333,7 +286,8 @@ def main(argv: list[str] | None = None) -> int:
     except SrpipeError as error:
         print(f"training.fit: error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"weights and card: {card}")
+    if card is not None:
+        print(f"weights and card: {card}")
     return 0
 
 

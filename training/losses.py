@@ -1,16 +1,17 @@
 """What the networks are trained to make small; every loss is computed in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from srpipe.errors import WeightsError
-from srpipe.gradients import gradient_map
+from srpipe.gradients import full_precision, gradient_map
+from srpipe.perceptual import CONV5_4, LPIPS, VGG19
+from srpipe.resample import resize
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -20,9 +21,35 @@ def l1(image: Tensor, truth: Tensor) -> Tensor:
     return F.l1_loss(image.float(), truth.float())
 
 
+def mse(image: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared difference, in the squared units of the image, here [0, 1]."""
+    return F.mse_loss(image.float(), truth.float())
+
+
 def gradient_l1(image: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute difference of the gradient maps of two images."""
+    """Mean absolute difference of the gradient maps of two images (GPSR's third term)."""
     return l1(gradient_map(image), gradient_map(truth))
+
+
+def gradient_mse(image: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared difference of the gradient maps of two images (DGGN's third term)."""
+    return mse(gradient_map(image), gradient_map(truth))
+
+
+def gradient_supervision(maps: Sequence[Tensor], truth: Tensor) -> Tensor:
+    """What gradient maps that a network predicts are off by: the sum of their `l1`.
+
+    Every map is compared with the gradient map of the truth reduced to the map's size by bicubic
+    (GPSR, the second term of its loss; EAGCL and DGGN predict one map, in the truth's size).
+
+    Parameters
+    ----------
+    maps : predicted gradient maps (N, 3, h, w), whose sides divide the truth's
+    truth : Tensor of shape (N, 3, H, W), float, in [0, 1]
+    """
+    sizes = [(each.shape[-2], each.shape[-1]) for each in maps]
+    wanted = [gradient_map(resize(truth.float(), size)) for size in sizes]
+    return torch.stack([l1(a, b) for a, b in zip(maps, wanted, strict=True)]).sum()
 
 
 def gradient_correlation(image: Tensor, truth: Tensor) -> Tensor:
@@ -45,29 +72,16 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((-2, -1)) / spread
 
 
-def relativistic(wins: Tensor, loses: Tensor) -> Tensor:
-    """Relativistic average adversarial loss: small where ``wins`` lie above ``loses``.
-
-    Jolicoeur-Martineau 2018, arXiv:1807.00734, as in ESRGAN: the mean of the cross entropies of
-    ``wins - mean(loses)`` towards 1 and ``loses - mean(wins)`` towards 0. The critic wants the
-    real ones to win, the generator its own.
-
-    Parameters
-    ----------
-    wins, loses : critic's logits of shape (N, 1)
-    """
-    up = F.softplus(-(wins.float() - loses.float().mean()))
-    down = F.softplus(loses.float() - wins.float().mean())
-    return (up.mean() + down.mean()) / 2
-
-
 class Perceptual(nn.Module):
-    """Mean absolute difference of VGG19 features at conv5_4, before its ReLU (ESRGAN, section 3.3).
+    """Mean difference of VGG19 features at conv5_4, before its ReLU (ESRGAN, section 3.3).
+
+    In the units of the features, or their square: about 1 for torchvision's weights.
 
     Parameters
     ----------
-    weights : a safetensors file with torchvision's names, ``features.0.weight`` and so on
+    weights : a file with torchvision's names, ``features.0.weight`` and so on
     layer : index into torchvision's ``vgg19().features``; 34 is conv5_4
+    criterion : "l1" as in ESRGAN and SPSR, or "mse" as in SRGAN
 
     Raises
     ------
@@ -75,44 +89,61 @@ class Perceptual(nn.Module):
         If the file is missing or holds other tensors.
     """
 
-    def __init__(self, weights: Path, layer: int = 34) -> None:
+    def __init__(
+        self, weights: Path, layer: int = CONV5_4, criterion: Literal["l1", "mse"] = "l1"
+    ) -> None:
         super().__init__()
-        from torchvision.models import vgg  # part of the extra "train"
-
-        self.features = vgg.make_layers(vgg.cfgs["E"])[: layer + 1]
-        for module in self.features:
-            if isinstance(module, nn.ReLU):
-                module.inplace = False
+        self.criterion = LOSSES[criterion]
         try:
-            tensors = load_file(weights)
-            state = {
-                name: tensors[f"features.{name}"].float() for name in self.features.state_dict()
-            }
-        except (OSError, SafetensorError, KeyError) as error:
+            self.embed = VGG19(weights, layer)
+        except WeightsError as error:
             raise WeightsError(
-                f"the perceptual loss needs VGG19's weights, and {weights} does not give them"
-                f" ({error}); name a safetensors file with torchvision's features.*, or set the"
-                " loss's weight to 0"
+                f"the perceptual loss needs VGG19's weights: {error}, or set the loss's weight to 0"
             ) from error
-        self.features.load_state_dict(state)
-        self.features.requires_grad_(False).to(memory_format=torch.channels_last)
-        self.mean = nn.Buffer(torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.std = nn.Buffer(torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
-
-    def embed(self, image: Tensor) -> Tensor:
-        """Features of RGB images (N, 3, H, W) in [0, 1]."""
-        return self.features((image - self.mean) / self.std)
 
     def forward(self, image: Tensor, truth: Tensor) -> Tensor:
         """The loss; no gradient flows into ``truth``."""
         with torch.no_grad():
             wanted = self.embed(truth)
-        return l1(self.embed(image), wanted)
+        return self.criterion(self.embed(image), wanted)
+
+
+class Lpips(nn.Module):
+    """LPIPS 0.1 as a loss: the mean of the learned distance over the images, about 0 to 1.
+
+    Zhang et al. 2018, arXiv:1801.03924, in float32.
+
+    Parameters
+    ----------
+    net : "alex", "vgg" or "squeeze"; their numbers are not comparable
+    weights : a file with torchvision's ``features.*`` of the backbone
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing or holds other tensors.
+    """
+
+    def __init__(self, net: str, weights: Path) -> None:
+        super().__init__()
+        try:
+            self.distance = LPIPS(net, weights)
+        except WeightsError as error:
+            raise WeightsError(
+                f"the loss lpips needs a backbone: {error}, or set the loss's weight to 0"
+            ) from error
+
+    def forward(self, image: Tensor, truth: Tensor) -> Tensor:
+        """The loss; no gradient flows into ``truth``."""
+        with full_precision(image):
+            return self.distance(image.float(), truth.float().detach()).mean()
 
 
 LOSSES: dict[str, Loss] = {
     "l1": l1,
+    "mse": mse,
     "gradient_l1": gradient_l1,
+    "gradient_mse": gradient_mse,
     "gradient_correlation": gradient_correlation,
 }
 """Losses of an image and its truth that need nothing set up."""

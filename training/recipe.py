@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from srpipe.errors import ConfigError
 from srpipe.settings import nearest
@@ -20,23 +20,34 @@ class Model:
     family: str
     preset: str
     scale: int
-    stage: str
+    stage: Literal["fidelity", "perception"]
     start: str = ""
-    """Stem of a card among the shipped weights, or the path of a card; empty: from scratch."""
+    """Stem of a card among the shipped weights, or the path of a card; empty: from scratch. Of a
+    card of another scale or preset, what has equal name and shape is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Where the images are and how they are cut."""
+    """Where the images are, how they are cut, and how their low resolution is made."""
 
     folder: Path = Path("data/train")
+    """Pictures of any kind, in it and in the folders in it."""
+    cache: Path = Path("runs/packs")
+    """Where the pictures are kept as they are trained on, so that they are decoded once."""
     about: str = ""
     """What the images are and under which licences, for the card."""
     patch: int
     """Side of the high-resolution squares, in pixels."""
     batch: int
+    """Squares in a step, over all devices."""
     holdout: float = 0.03
     """Share of the photographs that only validation sees."""
+    reduction: Literal["bicubic", "blur"] = "bicubic"
+    """"bicubic" is the literature's BI; "blur" its BD, a Gaussian before it."""
+    noise: tuple[float, float] = (0.0, 0.0)
+    """Least and largest deviation of Gaussian noise on the low resolution, in 8-bit levels."""
+    jpeg: tuple[int, int] = (0, 0)
+    """Least and largest JPEG quality of the low resolution, 1 to 100; 0: not compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,36 +55,65 @@ class Losses:
     """Weights of the losses; 0 leaves one out."""
 
     l1: float = 0.0
+    mse: float = 0.0
     gradient_l1: float = 0.0
+    gradient_mse: float = 0.0
     gradient_correlation: float = 0.0
     gradient_branch: float = 0.0
-    """L1 of the gradient map that the network predicts against the truth's."""
+    """L1 of the gradient maps that the network predicts against the truth's."""
     perceptual: float = 0.0
+    lpips: float = 0.0
     adversarial: float = 0.0
+    """Against a critic that sees images."""
+    gradient_adversarial: float = 0.0
+    """Against a critic that sees gradient maps."""
     vgg: Path = Path("data/vgg19.safetensors")
     """VGG19's weights for the perceptual loss."""
+    vgg_criterion: Literal["l1", "mse"] = "l1"
+    lpips_net: Literal["alex", "vgg", "squeeze"] = "squeeze"
+    lpips_backbone: Path = Path("data/squeezenet1_1.safetensors")
+    """The backbone's weights for the loss lpips."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Critic:
+    """What tells enlarged images from real ones, where a loss is adversarial."""
+
+    game: Literal["ragan", "wgan-gp", "attsrgan"] = "ragan"
+    network: Literal["vgg", "pooled"] = "vgg"
+    """"vgg" for patches of one size, "pooled" for any."""
+    width: int = 64
+    norm: Literal["batch", "none"] = "batch"
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    steps: int = 1
+    """Of the critics, for each of the generator."""
+    penalty: float = 10.0
+    """Weight of the gradient penalty of wgan-gp."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """Adam for the generator, and for the critic where there is one."""
+    """Adam for the generator."""
 
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
-    """Largest norm of the generator's gradient."""
-    critic_width: int = 64
-    critic_rate: float = 1e-4
+    """Largest norm of the gradient; 0: no bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long, and how the learning rate falls: by cosine to 0, or halved every so often."""
+    """How long, and how all learning rates fall: by cosine, or halved at times."""
 
     iterations: int
     warmup: int = 200
     halve_every: int = 0
-    """Iterations; 0 takes the cosine."""
+    """Iterations; with `halve_at` it takes the place of the cosine."""
+    halve_at: tuple[int, ...] = ()
+    """Iterations."""
+    floor: float = 0.0
+    """Where the cosine ends, as a share of the learning rate."""
     time_budget_s: float = 0.0
     """Seconds after which the run ends annealed, however far it came; 0: no bound."""
 
@@ -83,7 +123,10 @@ class Run:
     """How the run is made and watched."""
 
     seed: int = 1
+    devices: int = 1
+    """Processes, each with a share of every batch."""
     precision: str = "auto"
+    """As Fabric names it: 32-true, bf16-mixed, ..."""
     ema: float = 0.999
     log_every: int = 100
     validate_every_s: float = 300.0
@@ -97,9 +140,22 @@ class Recipe:
     model: Model
     data: Data
     losses: Losses
+    critic: Critic = field(default_factory=Critic)
     optimiser: Optimiser
     schedule: Schedule
     run: Run = field(default_factory=Run)
+
+    def __post_init__(self) -> None:
+        if self.critic.game == "wgan-gp" and self.critic.norm != "none":
+            raise ConfigError(
+                "the penalty of wgan-gp is of every image alone, and batch norm mixes them; set"
+                " critic.norm = none"
+            )
+        if self.data.batch % self.run.devices:
+            raise ConfigError(
+                f"a batch of {self.data.batch} cannot be shared by {self.run.devices} devices; set"
+                " data.batch to a multiple of run.devices"
+            )
 
 
 def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
@@ -165,12 +221,27 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} is a section of a recipe, not a value")
         return _build(kind, value, f"{where}.")
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ConfigError(f"{where} cannot be {value!r}{nearest(str(value), get_args(kind))}")
+        return value
     try:
-        if kind in (int, float, str, Path):
-            if isinstance(value, bool) or (kind is int and isinstance(value, float)):
-                raise ValueError(value)
-            return kind(value)
-        return tuple(float(each) for each in value)
+        if get_origin(kind) is tuple:
+            return _several(get_args(kind), value)
+        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise ValueError(value)
+        return kind(value)
     except (TypeError, ValueError) as error:
-        name = getattr(kind, "__name__", "two numbers")
-        raise ConfigError(f"{where} takes {name}, not {value!r}") from error
+        raise ConfigError(f"{where} takes {_named(kind)}, not {value!r}") from error
+
+
+def _several(kinds: tuple[Any, ...], values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or (kinds[-1] is not ... and len(values) != len(kinds)):
+        raise ValueError(values)
+    return tuple(kinds[0](each) for each in values)
+
+
+def _named(kind: Any) -> str:
+    if get_origin(kind) is not tuple:
+        return str(kind.__name__)
+    return "a list of numbers" if get_args(kind)[-1] is ... else "two numbers"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from srpipe.errors import ConfigError, MediaError
+from srpipe.io.sequence import is_sequence, numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Format:
 
     Parameters
     ----------
-    kind : whether its files go the way of pictures or of videos
+    kind : whether its files go the way of pictures, of videos or of rasters
     suffixes : how such files are named; the first one is the usual one
     starts : whether a file with these first 16 bytes is one
     side_max : the longest side it can hold, in pixels
@@ -25,7 +26,7 @@ class Format:
     alpha, gray : whether it can hold opacity, and a single channel
     """
 
-    kind: Literal["picture", "video"]
+    kind: Literal["picture", "video", "raster"]
     suffixes: tuple[str, ...]
     starts: Callable[[bytes], bool]
     side_max: int = 2**31 - 1
@@ -61,6 +62,11 @@ FORMATS: dict[str, Format] = {
         starts=lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         bits=(8, 16, 32),
     ),
+    "raster": Format(  # and every TIFF that is no picture; io/raster_formats.py tells them apart
+        kind="raster",
+        suffixes=(".zarr",),
+        starts=lambda head: False,
+    ),
     "video": Format(  # every container that FFmpeg knows; io/video.py says what it cannot read
         kind="video",
         suffixes=(".mp4", ".mkv", ".mov", ".webm", ".m4v", ".avi", ".ts", ".gif"),
@@ -83,6 +89,11 @@ def format_of(path: Path) -> str:
     MediaError
         If there is no such file, or it is a picture that is not what its name says.
     """
+    if is_sequence(path):
+        numbers(path)  # or the pictures are not there
+        return "video"
+    if is_raster(path):
+        return "raster"
     head = _head(path)
     for name, known in FORMATS.items():
         if known.starts(head):
@@ -94,6 +105,19 @@ def format_of(path: Path) -> str:
     if suffix in OTHER_PICTURES:
         raise MediaError(f"{path}: {suffix} pictures are not read; convert it to PNG or TIFF")
     return "video"
+
+
+def is_raster(path: Path) -> bool:
+    """Whether it is one of `srpipe.io.raster_formats`; False if it cannot be read at all.
+
+    Raises
+    ------
+    MediaError
+        If it is a damaged TIFF, or a Zarr in a ZIP.
+    """
+    from srpipe.io.raster_formats import raster_format
+
+    return path.exists() and (path.is_file() or path.is_dir()) and raster_format(path) is not None
 
 
 def format_for(suffix: str) -> str:

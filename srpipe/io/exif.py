@@ -7,40 +7,66 @@ only their makers know. Section numbers are those of TIFF 6.0 and EXIF 2.32.
 import re
 import struct
 from collections.abc import Iterator
+from fractions import Fraction
 
 EXIF_IFD = 0x8769
-SIZES = (0x0100, 0x0101, 0xA002, 0xA003)  # ImageWidth, ImageLength, Pixel X and Y Dimension
-RESOLUTIONS = (0x011A, 0x011B, 0xA20E, 0xA20F)  # X and Y Resolution, on paper and on the sensor
+ORIENTATION = 0x0112
+WIDTHS, HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)  # ImageWidth, Pixel X Dimension; and Y
+ACROSS, DOWN = (0x011A, 0xA20E), (0x011B, 0xA20F)  # X and Y Resolution, on paper and on the sensor
 SHORT, LONG, RATIONAL = 3, 4, 5
 
 XMP_SIZES = re.compile(
     rb"((?:tiff:Image(?:Width|Length)|exif:Pixel[XY]Dimension)(?:=[\"']|>))(\d+)"
 )
+XMP_WIDTH = re.compile(rb"Width|PixelX")
 
 
-def enlarged(exif: bytes, scale: int) -> bytes:
-    """The same EXIF for a picture ``scale`` times as large and as dense.
+def is_turned(exif: bytes) -> bool:
+    """Whether the picture is shown with its sides exchanged."""
+    data = bytearray(exif)
+    try:
+        order, entries = _read(data)
+        for at in entries:
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", data, at)
+            if (tag, kind) == (ORIENTATION, SHORT):
+                return 5 <= value <= 8
+    except (KeyError, struct.error):
+        pass
+    return False
+
+
+def enlarged(exif: bytes, high: Fraction, wide: Fraction) -> bytes:
+    """The same EXIF for a picture so many times as large and as dense.
 
     Orientation stays, since the pixels are not turned either. Damaged EXIF comes back as it was.
     """
     data = bytearray(exif)
     try:
-        order = {b"II": "<", b"MM": ">"}[bytes(data[:2])]
-        entries = list(_entries(data, order, struct.unpack_from(f"{order}I", data, 4)[0]))
+        order, entries = _read(data)
         for at in entries:
-            _enlarge_size(data, order, at, scale)
-        for where in {w for at in entries for w in _resolution(data, order, at)}:
-            top = struct.unpack_from(f"{order}I", data, where)[0] * scale
-            if top < 2**32:
-                struct.pack_into(f"{order}I", data, where, top)
+            _enlarge_size(data, order, at, high, wide)
+        places = [place for at in entries for place in _resolution(data, order, at)]
+        for where, along in dict(places).items():
+            _multiply(data, order, where, high if along in DOWN else wide)
     except (KeyError, struct.error):
         return exif
     return bytes(data)
 
 
-def enlarged_xmp(xmp: bytes, scale: int) -> bytes:
+def enlarged_xmp(xmp: bytes, high: Fraction, wide: Fraction) -> bytes:
     """The same XMP with the sizes in pixels multiplied."""
-    return XMP_SIZES.sub(lambda m: m[1] + str(int(m[2]) * scale).encode(), xmp)
+
+    def larger(found: re.Match[bytes]) -> bytes:
+        times = wide if XMP_WIDTH.search(found[1]) else high
+        return found[1] + str(round(int(found[2]) * times)).encode()
+
+    return XMP_SIZES.sub(larger, xmp)
+
+
+def _read(data: bytearray) -> tuple[str, list[int]]:
+    """The byte order, and where the entries stand."""
+    order = {b"II": "<", b"MM": ">"}[bytes(data[:2])]
+    return order, list(_entries(data, order, struct.unpack_from(f"{order}I", data, 4)[0]))
 
 
 def _entries(data: bytearray, order: str, ifd: int, *, top: bool = True) -> Iterator[int]:
@@ -53,16 +79,26 @@ def _entries(data: bytearray, order: str, ifd: int, *, top: bool = True) -> Iter
         yield at
 
 
-def _enlarge_size(data: bytearray, order: str, at: int, scale: int) -> None:
+def _enlarge_size(data: bytearray, order: str, at: int, high: Fraction, wide: Fraction) -> None:
     """Multiply an entry that holds a number of pixels; SHORT becomes LONG, it may overflow."""
     tag, kind, count = struct.unpack_from(f"{order}HHI", data, at)
-    if tag in SIZES and kind in (SHORT, LONG) and count == 1:
+    if tag in WIDTHS + HEIGHTS and kind in (SHORT, LONG) and count == 1:
         value = struct.unpack_from(f"{order}{'H' if kind == SHORT else 'I'}", data, at + 8)[0]
-        struct.pack_into(f"{order}HII", data, at + 2, LONG, 1, value * scale)
+        struct.pack_into(
+            f"{order}HII", data, at + 2, LONG, 1, round(value * (wide if tag in WIDTHS else high))
+        )
 
 
-def _resolution(data: bytearray, order: str, at: int) -> Iterator[int]:
-    """Where the numerator of a resolution stands; some files keep one for both axes."""
+def _multiply(data: bytearray, order: str, where: int, times: Fraction) -> None:
+    """Multiply a fraction of two numbers, where there is room for the result."""
+    top, bottom = struct.unpack_from(f"{order}II", data, where)
+    top, bottom = top * times.numerator, bottom * times.denominator
+    if max(top, bottom) < 2**32:
+        struct.pack_into(f"{order}II", data, where, top, bottom)
+
+
+def _resolution(data: bytearray, order: str, at: int) -> Iterator[tuple[int, int]]:
+    """Where a resolution's numbers stand, and its tag; some files keep one for both axes."""
     tag, kind, count, where = struct.unpack_from(f"{order}HHII", data, at)
-    if tag in RESOLUTIONS and kind == RATIONAL and count == 1:
-        yield where
+    if tag in ACROSS + DOWN and kind == RATIONAL and count == 1:
+        yield where, tag

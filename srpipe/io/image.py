@@ -18,6 +18,7 @@ from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 QUALITY = 95  # of JPEG and lossy WebP; JPEG then errs by 2 levels on average, 22 at most, on Set14
 EXIF_MARK = b"Exif\0\0"
+JPEG_XMP_BYTES_MAX = 65504  # one segment of 16 bits, less its length and what it starts with
 
 
 def read(path: Path) -> Picture:

@@ -1,6 +1,7 @@
 """A still picture in memory: its pixels, and what its file says about them."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,18 @@ class Metadata:
     density: tuple[float, float] | None = None
     inches: bool = True
 
-    def enlarged(self, scale: int) -> "Metadata":
-        """The same, for a picture with ``scale`` times the pixels on the same paper."""
+    @property
+    def turned(self) -> bool:
+        """Whether the picture is shown with its sides exchanged."""
+        return bool(self.exif) and exif.is_turned(self.exif or b"")
+
+    def enlarged(self, high: Fraction, wide: Fraction) -> "Metadata":
+        """The same, for a picture with so many times the rows and columns on the same paper."""
         return Metadata(
             icc=self.icc,
-            exif=self.exif and exif.enlarged(self.exif, scale),
-            xmp=self.xmp and exif.enlarged_xmp(self.xmp, scale),
-            density=self.density and (self.density[0] * scale, self.density[1] * scale),
+            exif=self.exif and exif.enlarged(self.exif, high, wide),
+            xmp=self.xmp and exif.enlarged_xmp(self.xmp, high, wide),
+            density=self.density and (self.density[0] * float(high), self.density[1] * float(wide)),
             inches=self.inches,
         )
 
@@ -68,9 +74,11 @@ class Picture:
     own: dict[str, Any] | None = None
     notices: tuple[str, ...] = ()
 
-    def enlarged(self, frame: Frame, scale: int) -> "Picture":
-        """The same picture with other pixels, ``scale`` times as many along each side."""
-        return replace(self, frame=frame, metadata=self.metadata.enlarged(scale), notices=())
+    def enlarged(self, frame: Frame) -> "Picture":
+        """The same picture with other pixels, more of them on the same paper."""
+        high = Fraction(frame.height, self.frame.height)
+        wide = Fraction(frame.width, self.frame.width)
+        return replace(self, frame=frame, metadata=self.metadata.enlarged(high, wide), notices=())
 
     def converted(self, name: str) -> "Picture":
         """The same picture on its way into another format; its pixels follow `layout_in`."""

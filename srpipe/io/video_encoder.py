@@ -1,20 +1,35 @@
 """Which encoder, pixel format and options hold a video best, and how an encoder is started."""
 
-import difflib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
 
 from srpipe.errors import ConfigError
-from srpipe.io.video_formats import FULL, LIMITED, best_format, is_native, native, with_matrix
+from srpipe.io.video_formats import FULL, LIMITED, best_format, with_matrix, written
+from srpipe.io.video_source import VideoSource
 from srpipe.pixels import UNSPECIFIED, Layout
+from srpipe.settings import nearest
 
 HDR_TRANSFERS = (16, 18)  # PQ and HLG, ITU-T H.273
-LOSSLESS = ("ffv1", "huffyuv", "ffvhuff", "utvideo", "png", "qtrle", "rawvideo", "libx264rgb")
+LOSSLESS = (
+    "ffv1",
+    "huffyuv",
+    "ffvhuff",
+    "utvideo",
+    "png",
+    "tiff",
+    "qtrle",
+    "rawvideo",
+    "libx264rgb",
+)
 EVEN_SIDES_ONLY = ("libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc", "libsvtav1")
+SEQUENCES = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
+"""Encoders of numbered pictures."""
+
+ROUNDING = 2  # columns by which a size that was brought to even sides may miss its shape
 X265_LEAST_SIDE = 16  # it refuses smaller pictures
 
 DEFAULTS: dict[str, dict[str, str]] = {
@@ -80,12 +95,39 @@ def losses(source: Layout, made: Encoding) -> list[str]:
         )
     if source.bits > has.bits:
         texts.append(f"{source.bits} bits per sample become {has.bits}, the most {made.codec} has")
-    if source.family == "yuv" and (source.sub_y, source.sub_x) != (has.sub_y, has.sub_x):
+    if source.family == has.family == "yuv" and (source.sub_y, source.sub_x) != (
+        has.sub_y,
+        has.sub_x,
+    ):
         texts.append(
             f"chroma is stored as {made.pix_fmt}: {made.codec} takes the source's own format"
             " only at other sizes, or not at all"
         )
     return texts
+
+
+def pixel_shape(source: VideoSource, height: int, width: int) -> tuple[Fraction, list[str]]:
+    """The pixels' shape with which the picture keeps its own at a new size, and what to say of it.
+
+    0 is unknown, and stays so.
+    """
+    high, wide = Fraction(height, source.height), Fraction(width, source.width)
+    known = source.sample_aspect_ratio
+    if abs(width - source.width * high) < ROUNDING:
+        return known or Fraction(0), []
+    shape = (known or 1) * high / wide
+    if shape == 1:
+        return shape, []
+    return shape, [
+        f"{width}x{height} is of another shape than the source; the picture keeps its own by"
+        f" pixels that are {shape.numerator}:{shape.denominator} wide to high"
+    ]
+
+
+def as_options(crf: float | None, options: Mapping[str, str] | None) -> dict[str, str]:
+    """Options of an encoder by libav's names."""
+    made = {key: str(value) for key, value in (options or {}).items()}
+    return made if crf is None else {"crf": f"{crf:g}"} | made
 
 
 def started(context: av.VideoCodecContext, made: Encoding, hdr: Mapping[str, bytes]) -> None:
@@ -120,16 +162,13 @@ def started(context: av.VideoCodecContext, made: Encoding, hdr: Mapping[str, byt
     for key in context.options:  # what the encoder did not take
         known = context.supported_options
         names = [option.name for option in (*known.private, *known.generic)]
-        raise ConfigError(f"the encoder {made.codec} has no option {key};{nearest(key, names)}")
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """A question naming the known word nearest to one, with a space before it; or a way out."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" did you mean {near[0]}?" if near else " leave it out, or look it up in FFmpeg's pages"
+        hint = nearest(key, names, otherwise="; leave it out, or look it up in FFmpeg's pages")
+        raise ConfigError(f"the encoder {made.codec} has no option {key}{hint}")
 
 
 def _default_codec(layout: Layout, suffix: str, side: int) -> str:
+    if suffix in SEQUENCES:
+        return SEQUENCES[suffix]
     if suffix == ".webm":
         return "libvpx-vp9"
     deep = layout.bits > 10 and layout.family == "yuv"
@@ -141,12 +180,12 @@ def _formats(name: str, asked: str | None) -> list[str]:
     """The pixel formats to choose from, those among an encoder's whose planes we can fill."""
     codec = _encoder(name)
     offered = [form.name for form in codec.video_formats or []]
-    offered = [form for form in offered or [asked or "yuv420p"] if is_native(form)]
+    offered = [form for form in offered or [asked or "yuv420p"] if written(form)]
     if asked is None:
         return offered
     if asked not in offered:
         raise ConfigError(
-            f"{name} takes no pixel format {asked};{nearest(asked, offered)}"
+            f"{name} takes no pixel format {asked}{nearest(asked, offered, otherwise=';')}"
             f" It takes {', '.join(offered)}"
         )
     return [asked]
@@ -161,7 +200,7 @@ def _encoder(name: str) -> av.Codec:
         pass
     known = [other for other in sorted(av.codecs_available) if _is_video_encoder(other)]
     raise ConfigError(
-        f"there is no video encoder {name};{nearest(name, known)}"
+        f"there is no video encoder {name}{nearest(name, known, otherwise=';')}"
         " The usual ones are libx264, libx265, libvpx-vp9 and ffv1"
     )
 
@@ -193,7 +232,7 @@ def _wanted(layout: Layout, *, lossless: bool) -> Layout:
 
 def _layout(name: str, want: Layout) -> Layout:
     """What the frames are to be, given the format found for what was wanted."""
-    has = native(name)
+    has = written(name)
     assert has is not None
     made = replace(
         want, family=has.family, bits=has.bits, alpha=has.alpha, sub_y=has.sub_y, sub_x=has.sub_x

@@ -13,7 +13,16 @@ from srpipe.io.frames import Frame
 from srpipe.pixels import UNSPECIFIED, ChromaSite, Family, Layout
 
 LIMITED, FULL = 1, 2  # libav's AVColorRange; 0 is unspecified
-PACKED_RGB = ("rgb24", "rgba", "rgb48le", "rgba64le")
+PACKED_RGB: dict[str, tuple[int, ...]] = {
+    "rgb24": (0, 1, 2),
+    "rgba": (0, 1, 2, 3),
+    "rgb48le": (0, 1, 2),
+    "rgba64le": (0, 1, 2, 3),
+    "bgr0": (2, 1, 0),
+    "bgra": (2, 1, 0, 3),
+}
+"""Where red, green, blue and alpha stand in a pixel of a single plane."""
+
 NOT_INTEGER_CODES = ("f16", "f32", "msb", "xyz", "bayer", "vdpau", "vaapi", "cuda", "mediacodec")
 CENTERED_CODECS = ("mjpeg", "mpeg1video", "h261", "h263", "flv1", "jpeg2000", "webp", "rawvideo")
 BT2020 = 9
@@ -85,6 +94,12 @@ def is_native(name: str) -> bool:
         return False
 
 
+def written(name: str) -> Layout | None:
+    """What samples we can fill a pixel format with; None where we cannot."""
+    twin = f"{name.removesuffix('be')}le" if name.endswith("be") else name  # NumPy swaps bytes
+    return native(twin) if is_native(twin) else None
+
+
 class Planes:
     """Takes decoded pictures apart; one conversion context serves all frames of a file."""
 
@@ -118,11 +133,19 @@ def _arrays(picture: av.VideoFrame, layout: Layout) -> tuple[np.ndarray, ...]:
     if layout.family == "yuv":
         return tuple(_plane(plane, layout.dtype, 1)[..., 0] for plane in picture.planes)
     if len(picture.planes) == 1:
-        channels = len(picture.format.components)
-        return (_plane(picture.planes[0], layout.dtype, channels),)
+        stand = PACKED_RGB.get(picture.format.name, (0, 1)[: len(picture.format.components)])
+        samples = _plane(picture.planes[0], layout.dtype, _channels(picture.format))
+        if stand == tuple(range(samples.shape[2])):
+            return (samples,)
+        return (np.ascontiguousarray(samples[..., list(stand)]),)
     order = [part.plane for part in picture.format.components]  # red, green, blue, alpha
     planes = [_plane(picture.planes[i], layout.dtype, 1) for i in order]
     return (np.concatenate(planes, axis=2),)
+
+
+def _channels(fmt: av.VideoFormat) -> int:
+    """How many samples a pixel of a single plane takes, one that means nothing included."""
+    return 4 if fmt.name == "bgr0" else len(fmt.components)
 
 
 def _plane(plane: av.video.plane.VideoPlane, dtype: np.dtype, channels: int) -> np.ndarray:
@@ -187,9 +210,10 @@ def best_format(names: Iterable[str], want: Layout, height: int, width: int) -> 
     """
 
     def cost(name: str) -> tuple[int, ...]:
-        has = native(name)
+        has = written(name)
         assert has is not None
         lost = (
+            has.family == "gray" != want.family,
             has.family != want.family,
             max(0, want.bits - has.bits),
             has.sub_y > want.sub_y or has.sub_x > want.sub_x,
@@ -203,7 +227,7 @@ def best_format(names: Iterable[str], want: Layout, height: int, width: int) -> 
         )
         return (*map(int, lost), *map(int, spare))
 
-    fitting = [name for name in names if _fits(native(name), height, width)]
+    fitting = [name for name in names if _fits(written(name), height, width)]
     return min(fitting, key=cost, default=None)
 
 
@@ -215,20 +239,28 @@ def picture(frame: Frame, name: str) -> av.VideoFrame:
     """A libav picture with a frame's samples and colours, in the format that its layout names."""
     layout = frame.layout
     made = av.VideoFrame(frame.width, frame.height, name)
+    big = made.format.is_big_endian
     if layout.family == "yuv":
         for plane, samples in zip(made.planes, frame.planes, strict=True):
-            _fill(plane, samples)
+            _fill(plane, samples, big)
     elif len(made.planes) == 1:
-        _fill(made.planes[0], frame.planes[0].reshape(frame.height, -1))
+        samples = frame.planes[0]
+        order = PACKED_RGB.get(name, tuple(range(samples.shape[2])))
+        if order != tuple(range(_channels(made.format))):
+            packed = np.zeros((*samples.shape[:2], _channels(made.format)), samples.dtype)
+            packed[..., list(order)] = samples
+            samples = packed
+        _fill(made.planes[0], samples.reshape(frame.height, -1), big)
     else:
         for channel, part in enumerate(made.format.components):
-            _fill(made.planes[part.plane], frame.planes[0][..., channel])
+            _fill(made.planes[part.plane], frame.planes[0][..., channel], big)
     made.colorspace, made.color_range = layout.matrix, FULL if layout.full_range else LIMITED
     made.color_primaries, made.color_trc = layout.primaries, layout.transfer
     return made
 
 
-def _fill(plane: av.video.plane.VideoPlane, samples: np.ndarray) -> None:
+def _fill(plane: av.video.plane.VideoPlane, samples: np.ndarray, big_endian: bool) -> None:
     lines = np.frombuffer(memoryview(plane), np.uint8)[: plane.line_size * plane.height]
-    lines = lines.reshape(plane.height, plane.line_size).view(samples.dtype)
+    kind = samples.dtype.newbyteorder(">") if big_endian else samples.dtype
+    lines = lines.reshape(plane.height, plane.line_size).view(kind)
     lines[:, : samples.shape[1]] = samples

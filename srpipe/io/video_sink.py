@@ -11,16 +11,16 @@ from typing import Any
 
 import av
 
-from srpipe.errors import ConfigError, PixelError, TargetError
+from srpipe.errors import ConfigError, TargetError
 from srpipe.io.frames import Frame
-from srpipe.io.video_encoder import Encoding, chosen, losses, started
-from srpipe.io.video_formats import picture
+from srpipe.io.video_encoder import as_options, chosen, losses, pixel_shape, started
+from srpipe.io.video_pieces import Piece, PieceSink, Target, decoding_times
 from srpipe.io.video_remux import CONTAINERS, Companions, file_tags, odd_tags, stream_tags
 from srpipe.io.video_source import ATTACHED_PICTURE, VideoSource
 
 KEPT_SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov", ".mkv": ".mkv", ".webm": ".webm"}
+COMMENTS = ("comment", "description", "synopsis")  # which all containers here know
 MAX_TIMESCALE = 10_000_000  # ticks per second in MP4; its field has 32 bits, some players fewer
-MAX_RATE = 300  # what is faster is a clock's tick and not a frame rate
 
 
 class VideoSink:
@@ -40,6 +40,7 @@ class VideoSink:
     crf : constant quality, smaller is better; None for 16 (H.264), 18 (HEVC), 24 (VP9)
     pix_fmt : libav's name of a pixel format; None for the closest to the source
     options : further encoder options by libav's names
+    comment : text for the file's first tag of `COMMENTS` that the source leaves free
 
     Attributes
     ----------
@@ -68,8 +69,10 @@ class VideoSink:
         crf: float | None = None,
         pix_fmt: str | None = None,
         options: Mapping[str, str] | None = None,
+        comment: str | None = None,
     ) -> None:
         self.part, self.source = Path(part), source
+        self._comment = comment
         self.height, self.width, self.suffix = height, width, _known_suffix(suffix)
         encoding = chosen(
             source.layout,
@@ -78,23 +81,35 @@ class VideoSink:
             suffix=self.suffix,
             codec=codec,
             pix_fmt=pix_fmt,
-            options=_as_options(crf, options),
+            options=as_options(crf, options),
         )
-        self.layout, self._pix_fmt = encoding.layout, encoding.pix_fmt
-        self.notices = losses(source.layout, encoding)
+        self.layout = encoding.layout
+        shape, notices = pixel_shape(source, height, width)
+        self.notices = [*losses(source.layout, encoding), *notices]
         self.times = array("q")
-        self._durations: dict[int, int] = {}
+        self._own: PieceSink | None = None
         self._output: Any = None
         self._companions = Companions(source.path, source.index, self.suffix)
         existed = self.part.exists()
         try:
+            self.target = Target(
+                encoding=encoding,
+                height=height,
+                width=width,
+                sample_aspect_ratio=shape,
+            )
             with self._reported():
-                self._open(encoding)
+                self._open()
         except BaseException:
             self.abort()
             if not existed:
                 self.part.unlink(missing_ok=True)
             raise
+
+    @property
+    def path(self) -> Path:
+        """What the video is read as."""
+        return self.part
 
     @property
     def copied(self) -> Mapping[int, int]:
@@ -104,6 +119,8 @@ class VideoSink:
     def write(self, frame: Frame) -> None:
         """Encode the next frame, which has this sink's layout and size and a later time.
 
+        It goes into a piece beside the file, and from there into the file when this is closed.
+
         Raises
         ------
         PixelError
@@ -111,19 +128,36 @@ class VideoSink:
         TargetError
             If the file cannot be written.
         """
-        pts = self._checked(frame)
-        made = picture(frame, self._pix_fmt)
-        made.pts, made.time_base = pts, self.source.time_base
-        if frame.duration:
-            self._durations[pts] = frame.duration
-        self.times.append(pts)
         with self._reported():
-            self._mux(self._encoder.encode(made))
+            if self._own is None:
+                path = self.part.with_name(f"{self.part.name}.piece")
+                self._own = PieceSink(path, self.source, self.target)
+            self._own.write(frame)
+
+    def join(self, pieces: Sequence[Path]) -> None:
+        """Put the packets of all pieces, which are in order, and the other streams into the file.
+
+        Raises
+        ------
+        TargetError
+            If the file cannot be written, or a piece is damaged.
+        """
+        with self._reported():
+            asked = [Piece(path).times() for path in pieces]
+            self.times = array("q", sorted(pts - self._shift for each in asked for pts in each))
+            decoded = iter(decoding_times(asked))
+            for packet in (packet for path in pieces for packet in Piece(path)):
+                packet.dts = next(decoded)
+                self._mux(packet)
 
     def close(self) -> None:
-        """Write what the encoder holds back and what is left of the other streams."""
+        """Write what is held back and what is left of the other streams."""
+        if self._own is not None:
+            with self._reported():
+                self._own.close()
+            self.join([self._own.path])
+            self._own.path.unlink()
         with self._reported():
-            self._mux(self._encoder.encode(None))
             self._companions.copy(self._output, None)
             self._output.close()
         self._companions.close()
@@ -131,6 +165,8 @@ class VideoSink:
 
     def abort(self) -> None:
         """Stop without finishing; the file is worthless."""
+        if self._own is not None:
+            self._own.abort()
         if self._output is not None:
             with suppress(av.FFmpegError, OSError):
                 self._output.close()
@@ -138,7 +174,7 @@ class VideoSink:
 
     # --- opening -----------------------------------------------------------------------------
 
-    def _open(self, encoding: Encoding) -> None:
+    def _open(self) -> None:
         self._shift = round(self.source.start_s / self.source.time_base)
         if self._shift:
             self.notices.append(
@@ -155,10 +191,10 @@ class VideoSink:
         )
         for stream in source.streams:
             if stream.index == self.source.index:
-                self._add_video(encoding, stream)
+                self._add_video(stream)
             else:
                 self._companions.add(stream, self._output)
-        self._output.metadata.update(file_tags(source.metadata))
+        self._output.metadata.update(self._tags(source.metadata))
         self._output.set_chapters(source.chapters())
         self._companions.start(self._shift * self.source.time_base)
         self._output.start_encoding()
@@ -176,6 +212,13 @@ class VideoSink:
             "movflags": "+write_colr" + "+use_metadata_tags" * self._keys(),
         }
 
+    def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """The source's tags, and the comment in one that it does not have."""
+        found = file_tags(tags)
+        taken = {name.lower() for name in found}
+        free = next((name for name in COMMENTS if name not in taken), None)
+        return found | ({free: self._comment} if free and self._comment else {})
+
     def _keys(self) -> bool:
         """Whether MP4 is to hold tags as libav's keys; it then has no place for cover art."""
         odd = odd_tags(self._companions.input.metadata)
@@ -187,15 +230,12 @@ class VideoSink:
             )
         return bool(odd and not covers)
 
-    def _add_video(self, encoding: Encoding, template: Any) -> None:
-        rate = self.source.rate
-        self._encoder: Any = self._output.add_stream(encoding.codec, rate=rate)
+    def _add_video(self, template: Any) -> None:
+        """Announce the enlarged stream; an encoder that gets no frame tells what its header is."""
+        encoding = self.target.encoding
+        self._encoder: Any = self._output.add_stream(encoding.codec, rate=self.source.rate)
         context = self._encoder.codec_context
-        context.width, context.height = self.width, self.height
-        context.time_base = self.source.time_base
-        if not rate or rate > MAX_RATE:
-            context.framerate = Fraction(0)
-        context.sample_aspect_ratio = self._sample_aspect_ratio()
+        self.target.shape(context, self.source)
         if encoding.codec == "libx265" and CONTAINERS[self.suffix] != "matroska":
             context.codec_tag = "hvc1"  # players of Apple take no other
         self._encoder.set_display_matrix(self._display_matrix())
@@ -206,14 +246,6 @@ class VideoSink:
     def _growth(self) -> tuple[Fraction, Fraction]:
         """How many times as high and as wide as the source the output is."""
         return Fraction(self.height, self.source.height), Fraction(self.width, self.source.width)
-
-    def _sample_aspect_ratio(self) -> Fraction:
-        """The pixels' shape with which the picture keeps its own; 0 is unknown, and stays so."""
-        high, wide = self._growth()
-        known = self.source.sample_aspect_ratio
-        if known is None and high == wide:
-            return Fraction(0)
-        return (known or 1) * high / wide
 
     def _display_matrix(self) -> list[int] | None:
         """The source's turn; its shift, which is in pixels of the turned picture, grows along."""
@@ -227,36 +259,14 @@ class VideoSink:
 
     # --- writing -----------------------------------------------------------------------------
 
-    def _checked(self, frame: Frame) -> int:
-        """The frame's time in the output."""
-        if (frame.height, frame.width) != (self.height, self.width):
-            raise PixelError(
-                f"a frame of {frame.width}x{frame.height} does not fit into a video of"
-                f" {self.width}x{self.height}"
-            )
-        had, want = frame.layout, self.layout
-        if any(getattr(had, name) != getattr(want, name) for name in STORED):
-            raise PixelError(f"frames of {want} are wanted, not of {had}")
-        if frame.pts is None:
-            raise PixelError("a frame of a video needs a time")
-        pts = frame.pts - self._shift
-        if self.times and pts <= self.times[-1]:
-            raise PixelError(f"a frame at {frame.pts} does not come after the one before it")
-        return pts
-
-    def _mux(self, packets: Sequence[av.Packet]) -> None:
-        """Write packets of the enlarged stream, and before each what else belongs before it."""
-        for packet in packets:
-            assert packet.pts is not None
-            if packet.pts in self._durations:
-                packet.duration = self._durations.pop(packet.pts)
-            # x265 leaves the decoding times of a video of one or two frames, which it cannot have
-            # reordered, unset; any other lies no farther before the first frame than the last after
-            if packet.dts is not None and packet.dts < 2 * self.times[0] - self.times[-1]:
-                packet.dts = packet.pts
-            now = packet.dts if packet.dts is not None else packet.pts
-            self._companions.copy(self._output, now * packet.time_base)
-            self._output.mux_one(packet)
+    def _mux(self, packet: av.Packet) -> None:
+        """Write a packet of the enlarged stream, and before it what else belongs before it."""
+        assert packet.pts is not None
+        assert packet.dts is not None
+        packet.pts, packet.dts = packet.pts - self._shift, packet.dts - self._shift
+        packet.stream, packet.time_base = self._encoder, self.source.time_base
+        self._companions.copy(self._output, packet.dts * packet.time_base)
+        self._output.mux_one(packet)
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
@@ -265,10 +275,6 @@ class VideoSink:
             yield
         except (av.FFmpegError, OSError) as error:
             raise TargetError(f"{self.part}: {_reason(error)}") from error
-
-
-STORED = ("family", "bits", "alpha", "sub_y", "sub_x", "full_range", "matrix")
-"""What of a layout decides how samples are stored and meant."""
 
 
 def suffix_for(source: Path | str) -> str:
@@ -283,11 +289,6 @@ def _known_suffix(suffix: str) -> str:
         f"videos are not written as {suffix or 'a file without an ending'};"
         f" choose one of {', '.join(CONTAINERS)}"
     )
-
-
-def _as_options(crf: float | None, options: Mapping[str, str] | None) -> dict[str, str]:
-    made = {key: str(value) for key, value in (options or {}).items()}
-    return made if crf is None else {"crf": f"{crf:g}"} | made
 
 
 def _reason(error: Exception) -> str:

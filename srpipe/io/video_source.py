@@ -1,11 +1,12 @@
 """Reading video: every frame once, in the order and at the time in which it is shown."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
@@ -13,11 +14,31 @@ from av.sidedata.sidedata import Type as SideData
 
 from srpipe.errors import MediaError, TruncatedError
 from srpipe.io.frames import Frame
+from srpipe.io.sequence import RATE, files, is_sequence, numbers
+from srpipe.io.video_deinterlace import deinterlaced
 from srpipe.io.video_formats import Planes, with_matrix
 from srpipe.pixels import UNSPECIFIED, Layout
 
 ATTACHED_PICTURE = 1 << 10  # libav's AV_DISPOSITION_ATTACHED_PIC: cover art
 TS_DISCONT = 0x0200  # libav's AVFMT_TS_DISCONT: times may jump, and start anywhere
+INTERLACED = {
+    True: "the video is interlaced; each frame is made whole from its two fields and those of its"
+    " neighbours by libavfilter's bwdif, and deinterlace=off leaves them as they are",
+    False: "the video is interlaced and left so: the lines of both fields are enlarged together,"
+    " which shows as combs where it moves",
+}
+NOT_WRITTEN = {
+    SideData.A53_CC: "closed captions inside the pictures",
+    SideData.DOVI_RPU_BUFFER: "the changing metadata of Dolby Vision",
+    SideData.DYNAMIC_HDR_PLUS: "the changing metadata of HDR10+",
+    SideData.DYNAMIC_HDR_VIVID: "the changing metadata of HDR Vivid",
+    SideData.ICC_PROFILE: "a colour profile (ICC)",
+    SideData.SPHERICAL: "the projection of a 360° video",
+    SideData.STEREO3D: "the arrangement of a 3D video",
+}
+"""What decoded pictures may carry that PyAV has no way to give to an encoder."""
+
+PATCHED = "frames that were damaged, and that the decoder patched up: {n}"
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # libav's own leave alpha out
 
 
@@ -28,6 +49,8 @@ class VideoSource:
     ----------
     allow_truncated : go on past damage, and end where the file ends, rather than raise; `truncated`
         then tells afterwards whether there was any
+    deinterlace : make whole frames of those that are flagged as interlaced
+    picture_rate : of numbered pictures, which have no times, per second
 
     Attributes
     ----------
@@ -49,11 +72,19 @@ class VideoSource:
         If the file is no video; TruncatedError, while iterating, if it breaks or ends early.
     """
 
-    def __init__(self, path: Path | str, *, allow_truncated: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        allow_truncated: bool = False,
+        deinterlace: bool = True,
+        picture_rate: Fraction = RATE,
+    ) -> None:
         self.path = Path(path)
-        self.allow_truncated = allow_truncated
+        self.allow_truncated, self.deinterlace = allow_truncated, deinterlace
+        self.picture_rate = picture_rate
         self._start()
-        with opened(self.path) as container:
+        with self.opened() as container:
             self._read_header(container)
             self._read_first_frame(container)
         self._start()
@@ -61,21 +92,47 @@ class VideoSource:
     @property
     def notices(self) -> list[str]:
         """What a user should know of the file, in plain sentences; grows while iterating."""
-        texts = [text for text, count in self._seen.items() if not count]
-        return texts + [text.format(n=count) for text, count in self._seen.items() if count]
+        return notices_of(self._seen)
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def frames(self, start: int | None = None, number: int = 0) -> Iterator[Frame]:
+        """The frames in the order in which they are shown.
+
+        Parameters
+        ----------
+        start : a time, in the terms of `video_index`, from which decoding begins; frames before
+            the key frame there may come first
+        number : of the key frame there
+        """
         self._start()
-        with opened(self.path) as container:
+        self.frames_read = number
+        with self.opened() as container:
             planes = Planes(self.codec)
             clock = _Clock(self.time_base, self.rate, trust_pts="avi" not in self.format)
-            for picture in self._pictures(container):
+            for picture in self._pictures(container, start):
                 if self._closed:
                     break
                 yield self._frame(picture, planes, clock)
                 self.frames_read += 1
-            if not self._closed:
+            if not self._closed and start is None:
                 self._check_end(container)
+
+    def opened(self) -> InputContainer:
+        """The file, opened once more.
+
+        Raises
+        ------
+        MediaError
+            As the function of this name does.
+        """
+        return opened(self.path, picture_rate=self.picture_rate)
+
+    @property
+    def noted(self) -> Counter[str]:
+        """How often each sentence was noted since this iteration began; see `notices_of`."""
+        return self._seen.copy()
 
     def close(self) -> None:
         """End an iteration before its next frame, and with it let go of the file.
@@ -105,11 +162,13 @@ class VideoSource:
         self.start_s = _start(container)
         self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
         self.count = _claimed_frames(stream, self.format)
+        if self.format == "image2":
+            self.count = len(numbers(self.path))
         self.duration_s = _claimed_seconds(container, stream)
 
     def _read_first_frame(self, container: InputContainer) -> None:
         try:
-            picture = next(self._pictures(container), None)
+            picture = next(self._decoded(container), None)
         except TruncatedError:
             picture = None
         if picture is None:
@@ -125,18 +184,15 @@ class VideoSource:
         if abs(self.rotation) > 180:  # libav's way to say that the matrix is not a turn at all
             self.display_matrix, self.rotation = None, 0
         names = (SideData.MASTERING_DISPLAY_METADATA, SideData.CONTENT_LIGHT_LEVEL)
-        sides: Any = picture.side_data
-        self.hdr = {side.type.name: bytes(side) for side in sides if side.type in names}
+        self.hdr = {kind.name: data for kind, data in _sides(picture).items() if kind in names}
         self._seen.clear()
         self._note_first(picture, stored)
         self._standing = dict(self._seen)
 
     def _note_first(self, picture: av.VideoFrame, stored: Layout) -> None:
-        if picture.interlaced_frame:
-            self._note(
-                "the video is interlaced; the lines of both fields are enlarged together,"
-                " so deinterlace it first if it shows motion"
-            )
+        self._note_extras(picture)
+        if self.format == "image2":
+            self._note(f"numbered pictures have no times; {self.rate} a second are taken (rate)")
         if stored.matrix != self.layout.matrix:
             name = {1: "BT.709", 5: "BT.601", 6: "BT.601"}[self.layout.matrix]
             self._note(
@@ -144,10 +200,33 @@ class VideoSource:
                 f" {self.width}x{self.height}, and written to the output"
             )
 
-    def _pictures(self, container: InputContainer) -> Iterator[av.VideoFrame]:
+    def _pictures(
+        self, container: InputContainer, start: int | None = None
+    ) -> Iterator[av.VideoFrame]:
+        """Decoded pictures, without those lines that belong to another moment."""
+        pictures = self._observed(self._decoded(container, start))
+        return deinterlaced(pictures) if self.deinterlace else pictures
+
+    def _observed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for picture in pictures:
+            self._note_extras(picture)
+            yield picture
+
+    def _note_extras(self, picture: av.VideoFrame) -> None:
+        """Say what of a picture changes, or does not go over, apart from its samples."""
+        if picture.interlaced_frame:
+            self._note(INTERLACED[self.deinterlace])
+        for what in NOT_WRITTEN.keys() & _sides(picture).keys():
+            self._note(f"{NOT_WRITTEN[what]} cannot be written and is left out")
+
+    def _decoded(
+        self, container: InputContainer, start: int | None = None
+    ) -> Iterator[av.VideoFrame]:
         """Decoded pictures to the last one that the decoder holds back."""
         stream: Any = container.streams[self.index]
         decoder = _decoder(stream)
+        if start is not None:
+            container.seek(start, stream=stream)
         packets = container.demux(stream)
         while not self._closed:
             packet = None
@@ -178,14 +257,20 @@ class VideoSource:
                 frames=self.frames_read,
             )
 
+    def is_whole(self, container: InputContainer, packets: int) -> bool:
+        """Whether so many packets are all that the file's own header says it has."""
+        stream: Any = container.streams[self.index]
+        whole = all(_claimed_bytes(path) <= path.stat().st_size for path in files(self.path))
+        return whole and packets >= _claimed_packets(stream, self.format)
+
     def _check_end(self, container: InputContainer) -> None:
         """Refuse a file that has less in it than its own header says."""
-        stream: Any = container.streams[self.index]
-        claimed = _claimed_packets(stream, self.format)
-        if self._packets < claimed:
-            self._damage(f"the video ends ({self._packets} of {claimed} pictures are there)")
-        elif _claimed_bytes(self.path) > self.path.stat().st_size:
-            self._damage("the file ends before the size in its header, and the video")
+        if not self.is_whole(container, self._packets):
+            claimed = _claimed_packets(cast(Any, container.streams[self.index]), self.format)
+            if self._packets < claimed:
+                self._damage(f"the video ends ({self._packets} of {claimed} pictures are there)")
+            else:
+                self._damage("the file ends before the size in its header, and the video")
 
     def _taken(self, picture: av.VideoFrame, planes: Planes) -> tuple[tuple, Layout]:
         try:
@@ -198,7 +283,7 @@ class VideoSource:
         if (picture.height, picture.width) != (self.height, self.width):
             self._note("frames that are not of the size of the first: {n}")
         if picture.is_corrupt:
-            self._note("frames that were damaged, and that the decoder patched up: {n}")
+            self._note(PATCHED)
         if layout.matrix == UNSPECIFIED:
             layout = replace(layout, matrix=self.layout.matrix)
         pts, how = clock.time(picture.pts, picture.dts, picture.duration)
@@ -211,6 +296,12 @@ class VideoSource:
             duration=picture.duration or None,
             time_base=self.time_base,
         )
+
+
+def notices_of(noted: Mapping[str, int]) -> list[str]:
+    """Sentences as a user reads them; those with an {n} in them say how often that was noted."""
+    texts = [text for text, count in noted.items() if not count]
+    return texts + [text.format(n=count) for text, count in noted.items() if count]
 
 
 class _Clock:
@@ -248,22 +339,23 @@ class _Clock:
         return value, how
 
 
-def opened(path: Path) -> InputContainer:
-    """A file opened by libav for reading.
+def opened(path: Path, *, picture_rate: Fraction = RATE) -> InputContainer:
+    """A file, or numbered pictures as one, opened by libav for reading.
 
     Raises
     ------
     MediaError
         If there is no such file, or it is not a media file that libav can read.
     """
-    if not path.exists():
-        raise MediaError(f"{path}: there is no such file; check the name")
-    if path.is_dir():
-        raise MediaError(f"{path}: this is a folder, not a video; name a file in it")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path}: the file is empty; get it again")
+    url, form, options = f"file:{path}", None, {}
+    if is_sequence(path):
+        folder = str(path.parent).replace("%", "%%")
+        url, form = f"file:{folder}/{path.name}", "image2"
+        options = {"framerate": str(picture_rate), "start_number": str(numbers(path)[0])}
+    else:
+        _check_file(path)
     try:
-        return av.open(f"file:{path}", "r", metadata_errors="surrogateescape")
+        return av.open(url, "r", format=form, options=options, metadata_errors="surrogateescape")
     except PermissionError:
         raise MediaError(f"{path}: no permission to read the file; change its rights") from None
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -272,6 +364,15 @@ def opened(path: Path) -> InputContainer:
             f"{path}: this cannot be read as a video ({reason}); the file is damaged,"
             " incomplete or something else"
         ) from None
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise MediaError(f"{path}: there is no such file; check the name")
+    if path.is_dir():
+        raise MediaError(f"{path}: this is a folder, not a video; name a file in it")
+    if path.stat().st_size == 0:
+        raise MediaError(f"{path}: the file is empty; get it again")
 
 
 def best_video(container: InputContainer, path: Path) -> av.VideoStream:
@@ -309,9 +410,22 @@ def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    sides: Any = picture.side_data
-    found = [bytes(side) for side in sides if side.type == SideData.DISPLAYMATRIX]
-    return tuple(memoryview(found[0]).cast("i")) if found else None
+    found = _sides(picture).get(SideData.DISPLAYMATRIX)
+    if found:
+        return tuple(memoryview(found).cast("i"))
+    if not picture.rotation:
+        return None
+    turn = math.radians(picture.rotation)  # known also where PyAV cannot show the matrix itself
+    across, down = round(math.cos(turn) * 65536), round(math.sin(turn) * 65536)
+    return across, -down, 0, down, across, 0, 0, 0, 1 << 30
+
+
+def _sides(picture: av.VideoFrame) -> dict[SideData, bytes]:
+    """What comes with a picture; nothing where there is of a kind that PyAV lacks, such as EXIF."""
+    try:
+        return {side.type: bytes(side) for side in cast(Any, picture.side_data)}
+    except ValueError:
+        return {}
 
 
 def _start(container: InputContainer) -> Fraction:

@@ -1,4 +1,4 @@
-"""One input to one output, whichever kind it is.
+"""One input to one output, whichever kind it is; `folder` does the files of one.
 
 A job is planned first, which reads the input's header and touches nothing, and then run. What it
 writes appears whole or not at all.
@@ -7,11 +7,11 @@ writes appears whole or not at all.
 import threading
 from pathlib import Path
 
-from srpipe.jobs import picture, video
+from srpipe.jobs import folder, picture, raster, video
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.plan import Plan, plan
 from srpipe.jobs.report import Event, Kind, Report, Result, unheard
-from srpipe.jobs.target import is_folder
+from srpipe.jobs.target import abandon, is_folder
 from srpipe.settings import RunSettings
 
 __all__ = [
@@ -20,12 +20,18 @@ __all__ = [
     "Plan",
     "Report",
     "Result",
+    "abandon",
+    "folder",
     "is_folder",
     "plan",
     "run",
     "unheard",
     "upscale",
 ]
+
+
+WAYS = {"picture": picture.run, "video": video.run, "raster": raster.run}
+"""What runs a plan, by its kind."""
 
 
 def upscale(
@@ -36,11 +42,12 @@ def upscale(
     report: Report = unheard,
     cancelled: threading.Event | None = None,
 ) -> Result:
-    """Enlarge a picture or a video.
+    """Enlarge a picture, a video or a raster.
 
     Parameters
     ----------
-    source : a PNG, JPEG, WebP, TIFF, or anything FFmpeg takes for a video
+    source : a PNG, JPEG, WebP, TIFF, GeoTIFF, OME-TIFF, OME-Zarr, or anything FFmpeg takes for a
+        video
     target : a file; or a folder, if it exists or ends with a slash; by default
         ``{stem}_{model}_x{scale}{suffix}`` beside the source
     settings : by default those that the command line has
@@ -51,7 +58,8 @@ def upscale(
     ------
     SrpipeError
         If the input cannot be read, the output cannot be written, or a setting does not fit;
-        Cancelled if that was asked for. Nothing is left behind then.
+        Cancelled if that was asked for. Finished units of a video or a raster are kept in
+        ``{target}.part``, and the same call goes on with them; nothing else is left behind.
     """
     planned = plan(Path(source), target, settings or RunSettings())
     return run(planned, Engine(), report=report, cancelled=cancelled or threading.Event())
@@ -71,8 +79,7 @@ def run(
     if planned.exists:
         result = planned.result(status="skipped")
     else:
-        way = picture.run if planned.kind == "picture" else video.run
-        result = way(planned, engine, report=report, cancelled=cancelled)
+        result = WAYS[planned.kind](planned, engine, report=report, cancelled=cancelled)
     kind: Kind = "skipped" if planned.exists else "done"
     report(Event(kind=kind, source=planned.source, facts=result.to_dict()))
     return result

@@ -17,13 +17,14 @@ class _Wish:
     """All that decides which network is loaded and how it runs."""
 
     model: str
-    scale: int | None
-    perception: float
+    scale: float | None
+    perception: float | None
     weights: Path | None
     device: str
     precision: str
     tile: int | str
     blend: str
+    ensemble: bool
 
 
 class Engine:
@@ -33,7 +34,7 @@ class Engine:
         self._wish: _Wish | None = None
         self._ready: Upscaler | None = None
 
-    def upscaler(self, settings: RunSettings, *, perception: float, bits: int) -> Upscaler:
+    def upscaler(self, settings: RunSettings, *, perception: float | None, bits: int) -> Upscaler:
         """A network for samples of this many bits.
 
         Raises
@@ -50,6 +51,7 @@ class Engine:
             precision=_precision(settings, bits),
             tile=settings.tile,
             blend=settings.blend,
+            ensemble=settings.ensemble,
         )
         if self._ready is None or wish != self._wish:
             self._ready = None  # before the next one needs the room
@@ -66,8 +68,7 @@ def _loaded(wish: _Wish) -> Upscaler:
     loaded = zoo.load(wish.model, scale=wish.scale, perception=wish.perception, folder=wish.weights)
     precision = wish.precision
     if precision == "auto":
-        fastest = best(found(wish.device))
-        precision = fastest if fastest in loaded.card.precisions else "fp32"
+        precision = best(found(wish.device), loaded.precisions)
     return Upscaler(
         loaded.network,
         scale=loaded.scale,
@@ -78,4 +79,5 @@ def _loaded(wish: _Wish) -> Upscaler:
         precision=precision,
         tile=wish.tile,
         blend=wish.blend,
+        ensemble=wish.ensemble,
     )

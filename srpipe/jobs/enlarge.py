@@ -11,8 +11,10 @@ from srpipe.color import from_rgb, to_rgb
 from srpipe.device import free_bytes
 from srpipe.infer import Upscaler
 from srpipe.io.frames import Frame
+from srpipe.models.pooling import Statistics
 from srpipe.pixels import Layout
 from srpipe.resample import resize
+from srpipe.trust import projected
 
 
 class Enlarger:
@@ -23,6 +25,9 @@ class Enlarger:
     layout : how the result is to be laid out
     size : height and width of the result; a frame of another size than the first one, which some
         videos have, is brought to it
+    statistics : of the whole that a frame (1, 3, H, W) is to be seen as a part of, where it is
+    project : whether the result is made to be its input again when degraded back
+    count : whether samples are counted that are beyond what the layout can hold
     on_tile : told how many tiles of how many are done
     """
 
@@ -33,13 +38,21 @@ class Enlarger:
         size: tuple[int, int],
         *,
         cancelled: threading.Event,
+        statistics: Callable[[Tensor], Statistics | None] | None = None,
+        project: bool = False,
+        count: bool = False,
         on_tile: Callable[[int, int], None] | None = None,
     ) -> None:
         self._upscaler = upscaler
         self._layout = layout
         self._size = size
         self._cancelled = cancelled
+        self._statistics = statistics
+        self._project = project
+        self._count = count and layout.bits < 32  # float holds all
         self._on_tile = on_tile
+        self.clipped = 0
+        """Samples of red, green and blue that came out darker than black or brighter than white."""
 
     def __call__(self, frame: Frame) -> Frame:
         """The frame, enlarged, at the same time."""
@@ -61,9 +74,19 @@ class Enlarger:
         """
         planes = [_tensor(plane).to(self._upscaler.device) for plane in frame.planes]
         picture = to_rgb(planes, frame.layout)
-        rgb = self._fitted(
-            self._upscaler(picture[:, :3], cancelled=self._cancelled.is_set, on_tile=self._on_tile)
+        seen = picture[:, :3]
+        enlarged = self._upscaler(
+            seen,
+            statistics=self._statistics(seen) if self._statistics else None,
+            cancelled=self._cancelled.is_set,
+            on_tile=self._on_tile,
         )
+        rgb = self._fitted(enlarged)
+        if self._project:
+            rgb = projected(seen[0].to(rgb.device), rgb[0])[None]
+        if self._count:
+            level = 0.5 / (2**self._layout.bits - 1)  # less than that is rounding
+            self.clipped += int(((rgb < -level) | (rgb > 1 + level)).sum())
         if not (self._layout.alpha and frame.layout.alpha):
             return rgb
         return torch.cat([rgb, self._fitted(picture[:, 3:].to(rgb.device))], dim=1)

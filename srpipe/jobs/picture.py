@@ -1,16 +1,23 @@
 """Enlarge one still picture."""
 
+import json
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from srpipe.errors import Cancelled, DeviceError
-from srpipe.io import image
-from srpipe.io.picture import layout_in
+from srpipe.infer import Upscaler
+from srpipe.io import image, xmp
+from srpipe.io.picture import Picture, layout_in
+from srpipe.jobs import provenance
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.enlarge import Enlarger, free_memory_bytes
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.target import published
+from srpipe.jobs.trusted import Findings, disagreement_of, sample_of, tell
 
 _BYTES_PER_PIXEL = 40  # of the result: RGBA in float32, its codes, and a copy of each for a moment
 
@@ -28,7 +35,7 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
     assert size is not None
     _check_memory(size)
     bits = picture.frame.layout.bits
-    upscaler = engine.upscaler(plan.settings, perception=plan.perception, bits=bits)
+    upscaler = engine.upscaler(plan.network, perception=plan.perception, bits=bits)
     recomputed = upscaler.recomputed
 
     def on_tile(done: int, of: int) -> None:
@@ -37,13 +44,26 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
 
     began = time.monotonic()
     layout = layout_in(picture.frame.layout, picture.format)
-    enlarge = Enlarger(upscaler, layout, size, cancelled=cancelled, on_tile=on_tile)
+    enlarge = Enlarger(
+        *(upscaler, layout, size),
+        cancelled=cancelled,
+        project=plan.settings.consistency == "project",
+        count=True,
+        on_tile=on_tile,
+    )
     with published(plan.target) as part:
-        larger = picture.enlarged(enlarge(picture.frame), plan.entry.scale)
+        larger = picture.enlarged(enlarge(picture.frame))
+        record = _record(plan, picture, upscaler, enlarge.clipped)
+        larger, notices = _noted(larger, record)
         image.write(part, larger)
         image.verify(part, larger)
         if cancelled.is_set():
             raise Cancelled("stopped before the picture was published")
+        if plan.settings.report:
+            findings = Findings(disagreement=disagreement_of(upscaler))
+            findings.add(sample_of("", picture.frame, image.read(part).frame))
+            findings.tally.clipped = enlarge.clipped
+            tell(plan.target, findings, record, plan.perception)
     seconds = time.monotonic() - began
     return plan.result(
         status="done",
@@ -53,7 +73,35 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
         device=str(upscaler.device),
         precision=upscaler.precision,
         recomputed=upscaler.recomputed - recomputed,
+        clipped=enlarge.clipped,
+        notices=(*plan.notices, *notices),
     )
+
+
+def _record(plan: Plan, picture: Picture, upscaler: Upscaler, clipped: int) -> dict[str, Any]:
+    """Where the result comes from."""
+    bits, earlier = picture.frame.layout.bits, xmp.note_in(picture.metadata.xmp)
+    return provenance.record(
+        source=plan.source,
+        settings=plan.settings,
+        entry=plan.entry,
+        perception=plan.perception,
+        size_before=plan.size,
+        size_after=plan.size_after,
+        normalisation="none" if bits == 32 else f"0 to {2**bits - 1} are 0 to 1",
+        device=str(upscaler.device),
+        precision=upscaler.precision,
+        counts={"clipped": clipped},
+        earlier=earlier and json.loads(earlier),
+    )
+
+
+def _noted(picture: Picture, record: Mapping[str, Any]) -> tuple[Picture, tuple[str, ...]]:
+    """The picture with the record in its XMP, and what to say where there is no room for it."""
+    packet = xmp.noted(picture.metadata.xmp, provenance.text(record))
+    if packet is None or (picture.format == "jpeg" and len(packet) > image.JPEG_XMP_BYTES_MAX):
+        return picture, ("the file's XMP has no room for a record of where it comes from",)
+    return replace(picture, metadata=replace(picture.metadata, xmp=packet)), ()
 
 
 def _check_memory(size: tuple[int, int]) -> None:

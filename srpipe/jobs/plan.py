@@ -1,19 +1,21 @@
 """What a job will do, settled before anything is loaded or written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from srpipe import zoo
-from srpipe.errors import ConfigError
+from srpipe.errors import ConfigError, TargetError
 from srpipe.io import FORMATS, format_of, image, picture_format
 from srpipe.io.picture import Picture, layout_in
-from srpipe.io.video import VideoSource, suffix_for
+from srpipe.io.raster_formats import raster_suffix
+from srpipe.io.sequence import is_sequence
+from srpipe.io.video import SEQUENCES, VideoSource, suffix_for
+from srpipe.jobs.raster_plan import RasterPlan, look, warnings
 from srpipe.jobs.report import Result, Status
-from srpipe.jobs.target import check_folder, exists, is_folder, part_of, resolved
-from srpipe.settings import RunSettings
-
-Size = tuple[int, int]
+from srpipe.jobs.size import Size, aim, label, network
+from srpipe.jobs.target import check_folder, exists, is_folder, is_zarr, part_of, resolved
+from srpipe.settings import RunSettings, rate_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +26,11 @@ class Plan:
     ----------
     format : of the source, a name in `FORMATS`
     exists : whether the target is there and stays as it is; the source was not looked into then
-    size : height and width of the source
+    size, size_after : height and width of the source and of the target, as stored
     frames, seconds : as far as the source says
+    pattern : how pictures are named, where the target is a folder of numbered ones
     picture : the source, where it is one picture, on its way into the target's format
+    raster : how it is enlarged, where it is a raster
     """
 
     source: Path
@@ -34,16 +38,19 @@ class Plan:
     settings: RunSettings
     format: str
     entry: zoo.Entry
-    perception: float
+    perception: float | None
     exists: bool = False
     size: Size | None = None
+    size_after: Size | None = None
     frames: int | None = None
     seconds: float | None = None
+    pattern: str | None = None
     picture: Picture | None = None
+    raster: RasterPlan | None = None
     notices: tuple[str, ...] = ()
 
     @property
-    def kind(self) -> Literal["picture", "video"]:
+    def kind(self) -> Literal["picture", "video", "raster"]:
         """Which way the input goes."""
         return FORMATS[self.format].kind
 
@@ -53,9 +60,9 @@ class Plan:
         return part_of(self.target)
 
     @property
-    def size_after(self) -> Size | None:
-        """Height and width of the target."""
-        return self.size and (self.size[0] * self.entry.scale, self.size[1] * self.entry.scale)
+    def network(self) -> RunSettings:
+        """The settings that name the network itself, whatever size was asked for."""
+        return replace(self.settings, model=self.entry.model, scale=self.entry.scale, size=None)
 
     def result(self, *, status: Status, **facts: Any) -> Result:
         """What became of the plan."""
@@ -83,18 +90,23 @@ class Plan:
             "size_before": self.size,
             "size_after": self.size_after,
             "frames": self.frames,
+            "bands": None if self.raster is None else self.raster.source.shape[1],
             "seconds": self.seconds,
             "notices": self.notices,
         }
 
 
-def plan(source: Path, target: str | Path | None, settings: RunSettings) -> Plan:
+def plan(
+    source: Path, target: str | Path | None, settings: RunSettings, *, make_folders: bool = False
+) -> Plan:
     """Look at an input and at the place for its output.
 
     Parameters
     ----------
-    target : a file; or a folder, if it exists or ends with a slash; by default
-        ``{stem}_{model}_x{scale}{suffix}`` beside the source
+    target : a file; or a folder, if it exists or ends with a slash; or a pattern for numbered
+        pictures, in a folder of their own; by default ``{stem}_{model}_x{scale}{suffix}`` beside
+        the source
+    make_folders : whether the target's folder may be made, also where `target` is a file
 
     Raises
     ------
@@ -102,69 +114,136 @@ def plan(source: Path, target: str | Path | None, settings: RunSettings) -> Plan
         If the input cannot be read, the output cannot be written, or there is no such model.
     """
     form = format_of(source)
-    entry = zoo.find(settings.model, scale=settings.scale, folder=settings.weights)
-    name = f"{source.stem}_{_label(settings, entry)}{_suffix(source, form)}"
-    path = resolved(target, name, source)
-    check_folder(path.parent, may_be_made=target is not None and is_folder(target))
-    skipped = exists(path) and not settings.overwrite
-    facts = {} if skipped else _video(source) if form == "video" else _picture(source, path, entry)
+    entry = network(settings)
+    name = _name(source, form, label(settings, entry))
+    path, pattern = _place(source, target, name)
+    may_be_made = make_folders or (target is not None and is_folder(target))
+    check_folder(path.parent, may_be_made=may_be_made)
+    skipped = _is_there(path, settings) and not settings.overwrite
+    facts: dict[str, Any] = {"entry": entry}
+    if not skipped:
+        facts = _facts(source, path, settings, form)
+    perception = _perception(settings, form, facts["entry"])
+    if form == "raster" and not skipped:
+        facts["notices"] += warnings(perception)
     return Plan(
         source=source,
         target=path,
         settings=settings,
         format=form,
-        entry=entry,
-        perception=_perception(settings, form, entry),
+        perception=perception,
         exists=skipped,
+        pattern=pattern,
         **facts,
     )
 
 
-def _label(settings: RunSettings, entry: zoo.Entry) -> str:
-    """The model as it was typed, and the scale."""
-    return f"{settings.model.removesuffix(f'-x{entry.scale}')}_x{entry.scale}"
+def _place(source: Path, target: str | Path | None, name: str) -> tuple[Path, str | None]:
+    """The file or folder that is made, and for a folder how the pictures in it are named."""
+    if target is None or is_folder(target) or not is_sequence(Path(target)):
+        return resolved(target, name, source), None
+    folder, pattern = Path(target).parent, Path(target).name
+    if Path(pattern).suffix.lower() not in SEQUENCES:
+        raise ConfigError(f"numbered pictures are written as {', '.join(SEQUENCES)}; change -o")
+    if folder.resolve() in (Path.cwd(), source.resolve().parent):
+        raise ConfigError(
+            f"{target}: numbered pictures need a folder of their own, such as larger/{pattern}"
+        )
+    return folder, pattern
+
+
+def _is_there(path: Path, settings: RunSettings) -> bool:
+    """Whether the target is; an empty folder is none.
+
+    Raises
+    ------
+    TargetError
+        If it is a folder that was to be replaced.
+    """
+    if not path.is_dir() or is_zarr(path):
+        return exists(path)
+    filled = any(path.iterdir())
+    if filled and settings.overwrite:
+        raise TargetError(f"{path} is a folder with files in it; remove it, or change -o")
+    return filled
+
+
+def _name(source: Path, form: str, label: str) -> str:
+    """What a target is called that nobody named."""
+    stem, suffix = source.stem, _suffix(source, form)
+    if is_sequence(source):
+        stem = source.absolute().parent.name
+    elif form == "raster":  # such as .ome.tif
+        stem = source.name.removesuffix(suffix)
+    return f"{stem}_{label}{suffix}"
 
 
 def _suffix(source: Path, form: str) -> str:
+    if form == "raster":
+        return raster_suffix(source)
     if form == "video":
         return suffix_for(source)
     suffix = source.suffix
     return suffix if suffix.lower() in FORMATS[form].suffixes else FORMATS[form].suffixes[0]
 
 
-def _perception(settings: RunSettings, form: str, entry: zoo.Entry) -> float:
+def _perception(settings: RunSettings, form: str, entry: zoo.Entry) -> float | None:
     """What was asked for; by default fidelity for TIFF, which is measured, and sharpness else."""
-    if settings.perception is not None:
-        return settings.perception
-    wanted = "fidelity" if form == "tiff" else "perception"
-    stage = wanted if wanted in entry.stages else entry.stages[0]
-    return float(stage == "perception")
+    measured = form in ("tiff", "raster") and "fidelity" in entry.stages
+    return entry.dial(0.0 if settings.perception is None and measured else settings.perception)
 
 
-def _video(source: Path) -> dict[str, Any]:
+def _facts(source: Path, target: Path, settings: RunSettings, form: str) -> dict[str, Any]:
+    if form == "raster":
+        return look(source, target, settings)
+    for name in ("range", "bands"):
+        if getattr(settings, name) is not None:
+            raise ConfigError(f"{source} is no raster, so --{name} says nothing; leave it out")
+    return _video(source, settings) if form == "video" else _picture(source, target, settings)
+
+
+def _video(source: Path, settings: RunSettings) -> dict[str, Any]:
     # damage may lie anywhere, so what to do about it is settled while running
-    video = VideoSource(source, allow_truncated=True)
+    video = VideoSource(
+        source,
+        allow_truncated=True,
+        deinterlace=settings.deinterlace == "auto",
+        picture_rate=rate_of(settings.rate),
+    )
     try:
+        size = video.height, video.width
+        turned = abs(video.rotation) == 90
+        entry, after, notices = aim(settings, size, turned=turned, even=True)
         return {
-            "size": (video.height, video.width),
+            "entry": entry,
+            "size": size,
+            "size_after": after,
             "frames": video.count,
             "seconds": video.duration_s,
-            "notices": tuple(video.notices),
+            "notices": (*video.notices, *notices),
         }
     finally:
         video.close()
 
 
-def _picture(source: Path, target: Path, entry: zoo.Entry) -> dict[str, Any]:
+def _picture(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:
     name = picture_format(target)
     picture = image.read(source)
     had, has = picture.frame.layout, layout_in(picture.frame.layout, name)
     fewer = f"{had.bits} bits per sample become {has.bits} in {name.upper()}"
     notices = picture.notices if had.bits == has.bits else (*picture.notices, fewer)
     size = picture.frame.height, picture.frame.width
-    if max(size) * entry.scale > FORMATS[name].side_max:
+    entry, after, more = aim(settings, size, turned=picture.metadata.turned, even=False)
+    if max(after) > FORMATS[name].side_max:
         raise ConfigError(
             f"{name.upper()} holds sides of up to {FORMATS[name].side_max} px, and {target} would"
-            f" have {max(size) * entry.scale}; write PNG or TIFF with -o"
+            f" have {max(after)}; write PNG or TIFF with -o"
         )
-    return {"size": size, "frames": 1, "picture": picture.converted(name), "notices": notices}
+    return {
+        "entry": entry,
+        "size": size,
+        "size_after": after,
+        "frames": 1,
+        "picture": picture.converted(name),
+        "notices": (*notices, *more),
+    }

@@ -41,8 +41,12 @@ class Result:
     size_before, size_after : height and width
     seconds, fps : of the work itself, without loading weights
     limited_by : the stage that worked longest: decode, infer or encode
-    perception : 0 is fidelity, 1 is perception
+    perception : 0 is fidelity, 1 is perception; None where the network has no such dial
     recomputed : batches that were not finite in low precision and were computed again
+    repeated : frames that equalled the one before them and were not computed
+    clipped : samples that came out beyond what the result can hold, and were brought to its limit
+    numbers : of a raster: which are 0 and 1 to the network, which bands it sees together, and to
+        how many something happened; see `srpipe.blocks.Counts`
     notices : what a user should know
     checked : what was found in the written file when it was read back
     """
@@ -52,7 +56,7 @@ class Result:
     status: Status
     model: str
     scale: int
-    perception: float
+    perception: float | None
     frames: int = 0
     size_before: tuple[int, int] | None = None
     size_after: tuple[int, int] | None = None
@@ -62,6 +66,9 @@ class Result:
     device: str | None = None
     precision: str | None = None
     recomputed: int = 0
+    repeated: int = 0
+    clipped: int = 0
+    numbers: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     checked: Mapping[str, Any] = field(default_factory=dict)
 

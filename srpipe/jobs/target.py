@@ -1,16 +1,21 @@
 """Where a result goes, and how it appears there: whole, or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from srpipe.errors import ConfigError, SrpipeError, TargetError
+from srpipe.jobs.journal import has_work
 
 try:
     import fcntl
 except ImportError:  # no such locks on Windows: two runs with one target are then not told apart
     fcntl = None  # type: ignore[assignment]
+
+WHOLE = "whole"
+"""What a finished result is called in its job's folder, until it has its name."""
 
 
 def resolved(target: str | Path | None, name: str, source: Path) -> Path:
@@ -36,8 +41,15 @@ def resolved(target: str | Path | None, name: str, source: Path) -> Path:
 
 
 def is_folder(target: str | Path) -> bool:
-    """Whether a target means a folder to put files in."""
+    """Whether a target means a folder to put files in; a Zarr is an image, and none."""
+    if is_zarr(target):
+        return False
     return str(target).endswith(("/", os.sep)) or os.path.isdir(target)  # no error, unlike Path
+
+
+def is_zarr(path: str | Path) -> bool:
+    """Whether a path is named like a Zarr."""
+    return Path(path).suffix == ".zarr"
 
 
 def exists(path: Path) -> bool:
@@ -104,6 +116,70 @@ def published(target: Path) -> Iterator[Path]:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def workplace(target: Path, *, restart: bool) -> Iterator[Path]:
+    """A folder `{target}.part` for a job; the file `whole` in it becomes the target at the end.
+
+    When the block ends with an error, the folder stays if it holds a finished unit, and is gone
+    if not, with the folders that were made for it.
+
+    Raises
+    ------
+    TargetError
+        If the folder cannot be made or written, or another run is at work in it.
+    """
+    part = part_of(target)
+    made = [path for path in (target.parent, *target.parent.parents) if not exists(path)]
+    lock: int | None = None
+    try:
+        if part.is_file():  # a run of a picture, or of an older version, was killed here
+            part.unlink()
+        part.mkdir(parents=True, exist_ok=True)
+        lock = _locked(part / "lock")
+        for path in part.iterdir():
+            stale = path.suffix == ".part" or (path.name == WHOLE and path.is_dir())
+            if path.name != "lock" and (restart or stale):
+                remove(path)
+        yield part
+        _synced(part / WHOLE)
+        if is_zarr(target) and target.is_dir():  # a folder cannot be renamed over another one
+            os.replace(target, part / "replaced")
+        os.replace(part / WHOLE, target)
+        _synced(target.parent)
+        shutil.rmtree(part)
+    except BaseException as error:
+        if lock is not None and not has_work(part):
+            shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        if isinstance(error, OSError) and not isinstance(error, SrpipeError):
+            raise TargetError(_refusal(target, error)) from error
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def abandon(part: Path) -> bool:
+    """Clear away what is worth nothing of a job that is cut off; whether anything is kept."""
+    if not part.is_dir():
+        part.unlink(missing_ok=True)
+        return False
+    if has_work(part):
+        return True
+    shutil.rmtree(part, ignore_errors=True)
+    return False
 
 
 def part_of(target: Path) -> Path:

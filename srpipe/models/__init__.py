@@ -1,12 +1,13 @@
 """The networks: `MODELS` names them all."""
 
-from srpipe.models import attsrgan, dggn, eagcl, rdam
+from srpipe.models import attsrgan, dggn, eagcl, gpsr, rdam
 from srpipe.models.spec import ModelSpec
 
 MODELS: dict[str, ModelSpec] = {
     "eagcl": eagcl.SPEC,
     "attsrgan": attsrgan.SPEC,
     "rdam": rdam.SPEC,
+    "gpsr": gpsr.SPEC,
     "dggn": dggn.SPEC,
 }
 

@@ -30,10 +30,11 @@ class Pool(nn.Module):
     record: "Record | None" = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, kinds, channels, 1, 1); or (1, ...) where it is held."""
-        if self.record is not None:
-            self.record.add(self, x)
-        return self.measure(x) if self.held is None else self.held
+        """(N, C, H, W) to (N, kinds, channels, 1, 1); or (1, ...) where all images share them."""
+        shared = None if self.record is None else self.record.add(self, x)
+        if self.held is not None:
+            return self.held
+        return self.measure(x) if shared is None else shared
 
     def measure(self, x: Tensor) -> Tensor:
         """The statistics of what is there."""
@@ -137,8 +138,7 @@ class Record:
 
     def __init__(self, network: nn.Module) -> None:
         self._names = {pool: name for name, pool in pools(network).items()}
-        self._found: dict[Pool, Tensor] = {}
-        self._pixels: dict[Pool, int] = {}
+        self._found: dict[Pool, tuple[int, Tensor]] = {}
         self._size = (1, 1)
         self._cores: Sequence[Core] = ()
 
@@ -149,25 +149,38 @@ class Record:
         """
         self._size, self._cores = size, cores
 
-    def add(self, pool: Pool, x: Tensor) -> None:
-        """Take in what a pool has before it: (N, C, H, W), whole multiples of the input's size."""
+    def add(self, pool: Pool, x: Tensor) -> Tensor:
+        """Take in what a pool has before it: (N, C, H, W), whole multiples of the input's size.
+
+        The statistics of all these images together come back, (1, kinds, channels, 1, 1).
+        """
         if len(x) != len(self._cores):
             raise ValueError(f"{len(self._cores)} images were expected, and {len(x)} came")
         down, across = x.shape[-2] // self._size[0], x.shape[-1] // self._size[1]
+        pixels = 0
+        shared: Tensor | None = None
         for image, (top, bottom, left, right) in zip(x, self._cores, strict=True):
             part = image[None, :, top * down : bottom * down, left * across : right * across]
-            pixels = part.shape[-2] * part.shape[-1]
-            if not pixels:
-                continue
-            total = self._pixels.get(pool, 0) + pixels
-            found = pool.measure(part)
-            if pool in self._found:
-                found = pool.joined(self._found[pool], found, pixels / total)
-            self._found[pool], self._pixels[pool] = found, total
+            more = part.shape[-2] * part.shape[-1]
+            if more:
+                pixels, shared = _joined(pool, pixels, shared, more, pool.measure(part))
+        assert shared is not None, "no pixel of these images counts"
+        before, known = self._found.get(pool, (0, None))
+        self._found[pool] = _joined(pool, before, known, pixels, shared)
+        return shared
 
     def statistics(self) -> Statistics:
         """What was found so far."""
-        return {self._names[pool]: found for pool, found in self._found.items()}
+        return {self._names[pool]: found for pool, (_pixels, found) in self._found.items()}
+
+
+def _joined(
+    pool: Pool, pixels: int, known: Tensor | None, more: int, found: Tensor
+) -> tuple[int, Tensor]:
+    """How many pixels two parts have, and their common statistics."""
+    if known is None:
+        return more, found
+    return pixels + more, pool.joined(known, found, more / (pixels + more))
 
 
 def pools(network: nn.Module) -> dict[str, Pool]:

@@ -18,7 +18,8 @@ class ModelSpec:
         the parts that are never computed in less
     scales : output pixels per input pixel, along each side
     presets : options for `build` by name; "paper" is the published size, "lite" is made for CPUs
-    halo : receptive radius in input pixels, from the options: no output pixel sees farther
+    halo : receptive radius in input pixels, from the scale and the options: no output pixel sees
+        farther
     alignment : tile starts must be multiples of this for a tiled run to equal the whole
     statistics : "local", or "global" where a layer averages over its whole input
     gradient : whether ``network(x, return_gradient=True)`` also gives the predicted gradient map

@@ -1,19 +1,7 @@
 """The weights that come with srpipe, and how to find others."""
 
-from srpipe.zoo.store import (
-    SHIPPED,
-    STAGES,
-    Card,
-    Entry,
-    Loaded,
-    cards,
-    entries,
-    find,
-    load,
-    store,
-    tensors,
-    verify,
-)
+from srpipe.zoo.entry import Entry, Loaded, entries, find, is_file, load, scales
+from srpipe.zoo.store import SHIPPED, STAGES, Card, cards, store, tensors, verify
 
 __all__ = [
     "SHIPPED",
@@ -24,7 +12,9 @@ __all__ = [
     "cards",
     "entries",
     "find",
+    "is_file",
     "load",
+    "scales",
     "store",
     "tensors",
     "verify",

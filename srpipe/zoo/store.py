@@ -1,21 +1,19 @@
-"""Weights and their cards: find them, check them, build the network they belong to."""
+"""Weights and their cards: write them, read them, check them."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from srpipe.errors import ConfigError, WeightsError
+from srpipe.errors import WeightsError
 from srpipe.models import MODELS
-from srpipe.settings import nearest
+from srpipe.zoo.checkpoint import sha256
 
 SHIPPED = Path(__file__).with_name("weights")
 """The folder of the weights that come with the package."""
@@ -25,9 +23,6 @@ SHARD_BYTES = 16 * 2**20
 
 STAGES = ("fidelity", "perception")
 """Trained to be right in every pixel, and then to look right."""
-
-PRESETS = ("paper", "lite")
-"""Best first: a family's name alone means the first of these that has weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,163 +102,10 @@ class Card:
         return path
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A network with weights of one stage or of both."""
-
-    cards: Mapping[str, Card]
-
-    @property
-    def card(self) -> Card:
-        """The first stage's card."""
-        return next(iter(self.cards.values()))
-
-    @property
-    def name(self) -> str:
-        """``eagcl-lite-x4``."""
-        return self.card.name
-
-    @property
-    def scale(self) -> int:
-        """Output pixels per input pixel, along each side."""
-        return self.card.scale
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Which of `STAGES` have weights."""
-        return tuple(self.cards)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A network with its weights, in float32 on the CPU.
-
-    Parameters
-    ----------
-    perception : 0 for the fidelity weights, 1 for the perception weights, in between for both
-    """
-
-    network: nn.Module
-    entry: Entry
-    perception: float
-
-    @property
-    def card(self) -> Card:
-        """The card of the stage that counts more."""
-        stage = STAGES[self.perception >= 0.5]
-        return self.entry.cards.get(stage, self.entry.card)
-
-    @property
-    def scale(self) -> int:
-        """Output pixels per input pixel, along each side."""
-        return self.entry.scale
-
-    @property
-    def halo(self) -> int:
-        """Radius that tiles must see around themselves, in input pixels."""
-        return min(self._reach, max(card.halo for card in self.entry.cards.values()))
-
-    @property
-    def exact(self) -> bool:
-        """Whether the halo is the whole receptive radius."""
-        return self.halo >= self._reach
-
-    @property
-    def alignment(self) -> int:
-        """What tile starts must be multiples of."""
-        return MODELS[self.card.family].alignment
-
-    @cached_property
-    def _reach(self) -> int:
-        return MODELS[self.card.family].halo(**self.card.options)
-
-
 def cards(folder: Path | None = None) -> list[Card]:
     """Every card in a folder, or in the package: sorted by name, fidelity first."""
     found = [Card.read(path) for path in sorted((folder or SHIPPED).glob("*.json"))]
     return sorted(found, key=lambda card: (card.name, STAGES.index(card.stage)))
-
-
-def entries(folder: Path | None = None) -> list[Entry]:
-    """Every network that has weights in a folder, or in the package."""
-    by_name: dict[str, dict[str, Card]] = {}
-    for card in cards(folder):
-        by_name.setdefault(card.name, {})[card.stage] = card
-    return [Entry(stages) for stages in by_name.values()]
-
-
-def find(name: str, *, scale: int | None = None, folder: Path | None = None) -> Entry:
-    """The network that a name means: ``eagcl``, ``eagcl-lite`` or ``eagcl-lite-x4``.
-
-    A family's name alone means its first preset, and a missing scale its first scale, that has
-    weights.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such network, or not at this scale.
-    """
-    known = entries(folder)
-    found = [entry for entry in known if name in _names(entry.card)]
-    if not found:
-        names = sorted({each for entry in known for each in _names(entry.card)})
-        hint = nearest(name, names) if names else "; no weights are installed"
-        raise ConfigError(f"there is no model {name!r}{hint}")
-    fitting = [entry for entry in found if scale in (None, entry.scale)]
-    if not fitting:
-        scales = " or ".join(str(entry.scale) for entry in found)
-        raise ConfigError(f"{name} enlarges {scales} times, not {scale}; use --scale {scales}")
-    spec_order = MODELS[fitting[0].card.family].scales
-    return min(fitting, key=lambda e: (PRESETS.index(e.card.preset), spec_order.index(e.scale)))
-
-
-def load(
-    name: str,
-    *,
-    scale: int | None = None,
-    perception: float | None = None,
-    folder: Path | None = None,
-) -> Loaded:
-    """Find a network, check its weights and build it.
-
-    Parameters
-    ----------
-    perception : between 0, the fidelity weights, and 1, the perception weights: every number is
-        interpolated (Wang et al. 2018, arXiv:1811.10515); None is 1 where there are such weights
-
-    Raises
-    ------
-    ConfigError
-        If there is no such network, or it was not trained for the stage that was asked for.
-    WeightsError
-        If a file is missing or its hash is not the card's.
-    """
-    entry = find(name, scale=scale, folder=folder)
-    if perception is None:
-        perception = float("perception" in entry.stages)
-    missing = [
-        stage
-        for stage, share in zip(STAGES, (1 - perception, perception), strict=True)
-        if share > 0 and stage not in entry.stages
-    ]
-    if missing:
-        raise ConfigError(
-            f"{entry.name} has no {missing[0]} weights; use --perception"
-            f" {0 if missing[0] == 'perception' else 1}"
-        )
-    if perception in (0, 1):
-        state = tensors(entry.cards[STAGES[int(perception)]])
-    else:
-        start, end = (tensors(entry.cards[stage]) for stage in STAGES)
-        state = {key: torch.lerp(start[key], end[key], perception) for key in start}
-    card = entry.card
-    network = MODELS[card.family].build(scale=card.scale, **card.options)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise WeightsError(f"{card.stem} does not fit its own network ({reason})") from error
-    return Loaded(network.eval().requires_grad_(False), entry, perception)
 
 
 def tensors(card: Card) -> dict[str, Tensor]:
@@ -295,7 +137,7 @@ def verify(card: Card) -> None:
     for file, wanted in card.files.items():
         path = card.folder / file
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            found = sha256(path)
         except OSError as error:
             raise WeightsError(
                 f"the weights {path} cannot be read ({error.strerror}); install srpipe again"
@@ -324,9 +166,5 @@ def store(state: Mapping[str, Tensor], folder: Path, stem: str) -> dict[str, str
         part = f"-{number:05}-of-{len(shards):05}" if len(shards) > 1 else ""
         path = folder / f"{stem}{part}.safetensors"
         save_file(shard, path)
-        files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        files[path.name] = sha256(path)
     return files
-
-
-def _names(card: Card) -> tuple[str, str, str]:
-    return card.family, f"{card.family}-{card.preset}", card.name

@@ -1,0 +1,358 @@
+"""GeoTIFF through GDAL (rasterio): reads any, writes cloud-optimised ones (COG).
+
+A COG is a GeoTIFF whose tiles and overviews lie in the order in which they are looked at. It can
+only be written with all pixels at hand: so the pieces become a tiled BigTIFF first, and that a COG.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+import tifffile
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError
+from rasterio.rpc import RPC
+
+from srpipe.errors import ConfigError, MediaError, TargetError
+from srpipe.io.pieces import Pieces, PieceSink, levels
+from srpipe.io.raster import (
+    TILE,
+    Band,
+    Block,
+    Grid,
+    GroundPoint,
+    Raster,
+    Window,
+    World,
+    check_raster,
+    reading,
+)
+from srpipe.validity import valid_of
+
+NAME = "GeoTIFF"
+CACHE_BYTES = 2**26  # GDAL would take 5 % of the memory, in each process
+GDAL_METADATA = 42112
+ROOM = "srpipe_room"
+GEO_KEYS, MODEL, KEYS_OF_CRS = 34735, 1024, (2048, 3072, 4096)
+PAST = ("STATISTICS_", "TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION", "TIFFTAG_RESOLUTIONUNIT")
+OF_THE_FILE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "rio_creation_kwds")
+DTYPES = (
+    *("uint8", "uint16", "uint32", "uint64", "float32"),
+    *("int8", "int16", "int32", "int64", "float64"),
+)
+
+
+class GeoTiffSource:
+    """Read windows of a GeoTIFF.
+
+    Raises
+    ------
+    MediaError
+        If it is damaged, or has what a larger raster cannot: a palette, several subdatasets,
+        geolocation arrays, complex numbers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with reading(path, NAME), _environment():
+            self._file = rasterio.open(path, driver="GTiff")
+            try:
+                self.raster = _described(self._file, path)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def read(self, window: Window) -> Block:
+        """A part of it; what is transparent or masked is as invalid as nodata."""
+        at = _place(window)
+        with reading(self._path, NAME), _environment():
+            pixels = self._file.read(window=at)
+            mask = self._file.read_masks(1, window=at) if self.raster.masked else None
+        valid = valid_of(pixels, self.raster.nodata)
+        for i, band in enumerate(self.raster.bands):
+            if band.colour == "alpha":
+                mask = pixels[i]
+        if mask is not None and not mask.all():
+            valid = np.ones(pixels.shape, bool) if valid is None else valid
+            data = [i for i, band in enumerate(self.raster.bands) if band.colour != "alpha"]
+            valid[data] &= mask != 0
+        planes = pixels[None, :, None]
+        return Block(planes, None if valid is None else valid[None, :, None])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def check(raster: Raster) -> None:
+    """See that a raster can be a GeoTIFF.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot.
+    """
+    t, _, z, _, _ = raster.shape
+    if t * z > 1:
+        raise ConfigError(
+            f"GeoTIFF has no stacks, and this one has {t * z} planes; write .ome.zarr or .ome.tif"
+        )
+    if any(raster.world.units):
+        raise ConfigError(
+            f"GeoTIFF cannot say how many {raster.world.units[1]}s a pixel has; write .ome.zarr or"
+            " .ome.tif"
+        )
+    if raster.dtype.name not in DTYPES:
+        raise ConfigError(f"GeoTIFF has no {raster.dtype} numbers; write .ome.zarr")
+
+
+def sink(part: Path, raster: Raster, grid: Grid, scratch: Path) -> PieceSink:
+    """Write a COG."""
+    check(raster)
+    return PieceSink(part, raster, grid, scratch, assemble)
+
+
+def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) -> None:
+    """Make a COG of pieces: a tiled file of the same numbers, then its reordered copy.
+
+    A copy by GDAL (3.10) loses the tags of bands or those in other name spaces. So it gets some
+    room among its tags, and then all of them into it.
+    """
+    whole = pixels.folder / "whole.tif"
+    _, bands, _, height, width = raster.shape
+    count = levels(height, width, TILE)
+    coloured = [band.colour for band in raster.bands[:3]] == ["red", "green", "blue"]
+    packed: dict[str, Any] = {"tiled": True, "blockxsize": TILE, "blockysize": TILE}
+    packed["photometric"] = "rgb" if coloured else "minisblack"  # GDAL would guess from the count
+    with _writing(part), _environment():
+        with rasterio.open(
+            *(whole, "w"),
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=bands,
+            dtype=raster.dtype.name,
+            nodata=_nodata(raster),
+            bigtiff="yes",
+            **packed,
+        ) as file:
+            _tell(file, raster)
+            for window in pixels.grid:
+                file.write(pixels.read(window)[0, :, 0], window=_place(window))
+                if mask:
+                    file.write_mask(mask.read(window)[0, 0, 0], window=_place(window))
+        said = _metadata(whole)
+        with rasterio.open(whole, "r+") as file:
+            if said:
+                file.update_tags(**{ROOM: " " * len(said)})
+            if count > 1:
+                file.build_overviews([2**i for i in range(1, count)], Resampling.average)
+        rasterio.shutil.copy(
+            *(whole, part),
+            driver="GTiff",
+            copy_src_overviews=True,
+            compress="deflate",
+            predictor=3 if raster.dtype.kind == "f" else 2,
+            bigtiff="if_safer",
+            **packed,
+        )
+        _retell(part, said)
+    whole.unlink()
+
+
+def _environment() -> AbstractContextManager[Any]:
+    return rasterio.Env(
+        GDAL_CACHEMAX=CACHE_BYTES, GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=True
+    )
+
+
+@contextmanager
+def _writing(part: Path) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except RasterioError as error:
+        raise TargetError(
+            f"{part} cannot be written: {error.__cause__ or error}; make room, or use -o"
+        ) from error
+
+
+def _place(window: Window) -> Any:
+    return rasterio.windows.Window.from_slices(window.y, window.x)
+
+
+def _described(file: Any, path: Path) -> Raster:
+    dtypes = set(file.dtypes)
+    if len(dtypes) > 1:
+        raise MediaError(f"{path} has bands of {', '.join(sorted(dtypes))}; save them apart")
+    _refuse(file, path)
+    bands = tuple(_band(file, i) for i in file.indexes)
+    flags = file.mask_flag_enums[0]
+    opaque = all(band.colour != "alpha" for band in bands)
+    raster = Raster(
+        shape=(1, file.count, 1, file.height, file.width),
+        dtype=np.dtype(file.dtypes[0].replace("complex_int16", "complex64")),
+        format="geotiff",
+        axes="CYX" if file.count > 1 else "YX",
+        bands=bands,
+        world=_world(file, path),
+        nodata=file.nodata,
+        masked=MaskFlags.per_dataset in flags and opaque,
+        bits=_bits(file),
+        own={"tags": _tags(file)},
+    )
+    height, width = file.block_shapes[0]
+    together = file.count if file.interleaving.value == "PIXEL" else 1
+    segment = height * width * together * raster.dtype.itemsize
+    check_raster(raster, path, segment_bytes=segment)
+    return raster
+
+
+def _refuse(file: Any, path: Path) -> None:
+    if file.subdatasets:
+        raise MediaError(
+            f"{path} holds {len(file.subdatasets)} rasters; split it, such as with gdal_translate"
+        )
+    if "GEOLOCATION" in file.tag_namespaces():
+        raise MediaError(
+            f"{path} is placed by geolocation arrays, which would not fit a larger raster; warp it"
+            " first (gdalwarp -geoloc)"
+        )
+    if any(ColorInterp.palette == colour for colour in file.colorinterp):
+        raise MediaError(
+            f"{path} has a palette: its numbers are names of classes, between which there is"
+            " nothing; expand it first (rio convert, gdal_translate -expand rgb)"
+        )
+
+
+def _band(file: Any, i: int) -> Band:
+    own = {k: v for k, v in file.tags(i).items() if not k.startswith(PAST)}
+    return Band(
+        name=file.descriptions[i - 1],
+        colour=file.colorinterp[i - 1].name,
+        scale=file.scales[i - 1],
+        offset=file.offsets[i - 1],
+        unit=file.units[i - 1] or None,
+        own=own,
+    )
+
+
+def _bits(file: Any) -> int | None:
+    bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    return int(bits) if bits else None
+
+
+def _tags(file: Any) -> dict[str, dict[str, str]]:
+    """Tags by name space, "" first."""
+    spaces = [space for space in file.tag_namespaces() if space not in OF_THE_FILE]
+    plain = {k: v for k, v in file.tags().items() if not k.startswith(PAST)}
+    return {"": plain, **{space: file.tags(ns=space) for space in spaces if space}}
+
+
+def _world(file: Any, path: Path) -> World:
+    affine = tuple(file.transform)[:6]
+    points, points_crs = file.gcps
+    crs = file.crs
+    readable = points_crs or (crs and not crs.to_wkt().startswith("LOCAL_CS"))
+    if not readable and _claims_crs(path):
+        raise MediaError(
+            f"{path} names a coordinate system that GDAL cannot read; assign one first"
+            " (rio edit-info --crs EPSG:...)"
+        )
+    return World(
+        affine=None if file.transform.is_identity or points else affine,
+        crs=crs.to_wkt() if crs else None,
+        points=tuple(
+            GroundPoint(row=p.row, column=p.col, x=p.x, y=p.y, z=p.z, name=p.id, info=p.info)
+            for p in points
+        ),
+        points_crs=points_crs.to_wkt() if points_crs else None,
+        rpc=_rpc(file.rpcs),
+    )
+
+
+def _rpc(rpc: RPC | None) -> dict[str, Any] | None:
+    if rpc is None:
+        return None
+    values = rpc.to_dict()
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _claims_crs(path: Path) -> bool:
+    """Whether the tags of the file refer to a coordinate system, readable or not."""
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        keys = page.tags.valueof(GEO_KEYS) or ()
+    known = dict(zip(keys[4::4], keys[7::4], strict=True))
+    return known.get(MODEL) in (1, 2, 3) and any(known.get(key) for key in KEYS_OF_CRS)
+
+
+def _metadata(path: Path) -> str:
+    """All tags of a file, as GDAL's XML; "" where there are none."""
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        return str(page.tags.valueof(GDAL_METADATA) or "")
+
+
+def _retell(path: Path, metadata: str) -> None:
+    """Write other tags over those of a file, which takes up more room."""
+    if not metadata:
+        return
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page: Any = file.pages[0]
+        tag = page.tags[GDAL_METADATA]
+        tag.overwrite(metadata.encode().ljust(tag.count - 1) + b"\0")
+
+
+def _nodata(raster: Raster) -> float | None:
+    """The number for nodata, if one of this type can be it: others never meant anything."""
+    value = raster.nodata
+    if value is None or raster.dtype.kind == "f":
+        return value
+    limits = np.iinfo(raster.dtype)
+    return value if not math.isnan(value) and limits.min <= value <= limits.max else None
+
+
+def _tell(file: Any, raster: Raster) -> None:
+    """Write all that is known of a raster, before its numbers."""
+    world = raster.world
+    if world.affine:
+        file.transform = rasterio.Affine(*world.affine)
+    if world.crs:
+        file.crs = rasterio.CRS.from_wkt(world.crs)
+    if world.points:
+        crs = rasterio.CRS.from_wkt(world.points_crs) if world.points_crs else None
+        file.gcps = [_point(point) for point in world.points], crs
+    if world.rpc:
+        file.rpcs = RPC(**world.rpc)
+    bands = raster.bands
+    file.colorinterp = [ColorInterp[band.colour] for band in bands]
+    file.scales, file.offsets = [b.scale for b in bands], [b.offset for b in bands]
+    file.units = [band.unit or "" for band in bands]
+    for i, band in enumerate(bands, 1):
+        if band.name:
+            file.set_band_description(i, band.name)
+        file.update_tags(i, **band.own)
+    for space, tags in raster.own.get("tags", {}).items():
+        file.update_tags(ns=space or None, **tags)
+
+
+def _point(point: GroundPoint) -> GroundControlPoint:
+    said: Mapping[str, Any] = asdict(point)
+    return GroundControlPoint(
+        row=said["row"],
+        col=said["column"],
+        x=said["x"],
+        y=said["y"],
+        z=said["z"],
+        id=said["name"],
+        info=said["info"],
+    )

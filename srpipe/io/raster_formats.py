@@ -1,0 +1,201 @@
+"""Which files are rasters rather than pictures, and what reads and writes them.
+
+A TIFF is a picture if it is one page of 8 or 16 bits, grey, RGB or palette, maybe with alpha, that
+fits into memory. It is a raster if its tags put it on a map (GeoTIFF) or under a microscope (OME,
+ImageJ), or if it has more pages, more bands, other numbers, or more pixels than a picture.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from srpipe.errors import ConfigError, MediaError
+from srpipe.io.picture import PIXELS_MAX
+from srpipe.io.raster import Grid, Raster, RasterSink, RasterSource, reading
+from srpipe.io.tiff import COLOURED, GEO, GREY
+
+RPC = 50844
+ZARR = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterFormat:
+    """What can be said of a raster format before a file of it is opened.
+
+    Parameters
+    ----------
+    title : its name
+    suffixes : how its files are named; the first one is the usual one
+    module, source : what reads it; the module's `sink` writes it, and its `check` refuses
+    extra : what brings the package it needs, and how that is called
+    """
+
+    title: str
+    suffixes: tuple[str, ...]
+    module: str
+    source: str
+    extra: tuple[str, str] | None = None
+
+
+RASTERS: dict[str, RasterFormat] = {
+    "ometiff": RasterFormat(
+        title="OME-TIFF",
+        suffixes=(".ome.tif", ".ome.tiff", ".tif", ".tiff"),
+        module="ometiff",
+        source="OmeTiffSource",
+    ),
+    "geotiff": RasterFormat(
+        title="GeoTIFF",
+        suffixes=(".tif", ".tiff"),
+        module="geotiff",
+        source="GeoTiffSource",
+        extra=("geo", "rasterio"),
+    ),
+    "omezarr": RasterFormat(
+        title="OME-Zarr",
+        suffixes=(".ome.zarr", ".zarr"),
+        module="omezarr",
+        source="OmeZarrSource",
+        extra=("bio", "zarr"),
+    ),
+}
+
+
+def raster_format(path: Path) -> str | None:
+    """The name in `RASTERS` of the format that a file has; None if it is no raster.
+
+    Raises
+    ------
+    MediaError
+        If it is a damaged TIFF, or a Zarr in a ZIP.
+    """
+    if path.is_dir():
+        zarr = any((path / name).exists() for name in ZARR) or path.suffix == ".zarr"
+        return "omezarr" if zarr else None
+    if path.name.endswith((".zarr.zip", ".ozx")):
+        raise MediaError(f"{path} is a Zarr in a ZIP; unzip it first")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
+    if head not in TIFF_STARTS:
+        return None
+    with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+        return _tiff_format(tiff)
+
+
+def target_format(target: Path, raster: Raster) -> str:
+    """The name in `RASTERS` of the format in which a raster goes into a file of this name.
+
+    A ``.tif`` is a GeoTIFF if the raster came from one, and an OME-TIFF else.
+
+    Raises
+    ------
+    ConfigError
+        If no raster is named so.
+    """
+    name = target.name.lower()
+    named = [key for key, known in RASTERS.items() if name.endswith(known.suffixes)]
+    if not named:
+        suffixes = ", ".join(dict.fromkeys(known.suffixes[0] for known in RASTERS.values()))
+        raise ConfigError(f"{target} is no name for a raster; end it in {suffixes}")
+    if raster.format in named and not name.endswith((".ome.tif", ".ome.tiff")):
+        return raster.format
+    return named[0]
+
+
+def raster_suffix(path: Path) -> str:
+    """The ending of a raster's name as it is written there, such as ``.ome.tif``.
+
+    That of its format where it has none of a raster.
+    """
+    name = path.name.lower()
+    suffixes = [s for known in RASTERS.values() for s in known.suffixes if name.endswith(s)]
+    if suffixes:
+        return path.name[-max(map(len, suffixes)) :]
+    found = raster_format(path)
+    return RASTERS[found].suffixes[0] if found else path.suffix
+
+
+def open_raster(path: Path) -> RasterSource:
+    """Open a raster, to be read in windows.
+
+    Raises
+    ------
+    MediaError
+        If it is none, or damaged.
+    ConfigError
+        If a package is missing.
+    """
+    name = raster_format(path)
+    if name is None:
+        raise MediaError(f"{path} is no raster; {_titles()} are")
+    source: RasterSource = getattr(_module(name), RASTERS[name].source)(path)
+    return source
+
+
+def open_sink(name: str, part: Path, raster: Raster, grid: Grid, scratch: Path) -> RasterSink:
+    """What takes the blocks of a raster and makes a file of this format of them.
+
+    Parameters
+    ----------
+    part : what is written; it gets its final name from the caller
+    raster, grid : of the target
+    scratch : a folder beside it for what must wait
+
+    Raises
+    ------
+    ConfigError
+        If the format cannot hold the raster, or a package is missing.
+    """
+    sink: RasterSink = _module(name).sink(part, raster.converted(name), grid, scratch)
+    return sink
+
+
+def _module(name: str) -> Any:
+    known = RASTERS[name]
+    try:
+        return import_module(f"srpipe.io.{known.module}")
+    except ImportError as error:
+        if known.extra is None or error.name != known.extra[1]:
+            raise
+        extra, package = known.extra
+        raise ConfigError(
+            f"{known.title} needs {package}, which is not installed; pip install 'srpipe[{extra}]'"
+        ) from error
+
+
+def _titles() -> str:
+    return ", ".join(known.title for known in RASTERS.values())
+
+
+def _tiff_format(file: tifffile.TiffFile) -> str | None:
+    pages: Any = file.pages
+    if not len(pages):
+        raise ValueError("it ends before its first page")
+    first = pages[0]
+    if any(first.tags.get(tag) for tag in (*GEO, RPC)):
+        return "geotiff"
+    if file.is_ome or file.is_imagej:
+        return "ometiff"
+    whole = (page for page in pages if not (page.is_reduced or page.is_mask))
+    several = len(list(islice(whole, 2))) > 1
+    return "ometiff" if several or not _is_picture(first) else None
+
+
+def _is_picture(page: Any) -> bool:
+    palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
+    colours = 1 if page.photometric in GREY or palette else 3
+    plain = (page.dtype, page.bitspersample) in (("uint8", 8), ("uint16", 16))
+    return (
+        (plain or palette)
+        and page.photometric in (*COLOURED, *GREY)
+        and page.samplesperpixel - colours in (0, 1)
+        and page.imagelength * page.imagewidth <= PIXELS_MAX
+    )

@@ -1,0 +1,489 @@
+"""Enlarge the files of a folder into another one, which mirrors it.
+
+A unit is a file. It appears under its own name, whole, as soon as it is done, and its receipt is
+kept in ``.srpipe`` among the results: the next run does what is new, has changed or has failed, and
+opens nothing else. At the end of each run ``srpipe-manifest.jsonl`` says what became of each file,
+one a line. A video is a unit like a picture, and goes on where it was cut short.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from srpipe import zoo
+from srpipe.device import found
+from srpipe.errors import Cancelled, ConfigError, MediaError, SrpipeError
+from srpipe.io import FORMATS, OTHER_PICTURES, format_for
+from srpipe.io.video import suffix_for
+from srpipe.jobs import picture, raster, video
+from srpipe.jobs.engine import Engine
+from srpipe.jobs.job import OF_ONE_UNIT, Advance, Done, Outcome, Receipt, Unit, checksum, files_of
+from srpipe.jobs.journal import FINGERPRINT, RECEIPTS, Fingerprint, Journal, receipts, versions
+from srpipe.jobs.plan import Plan
+from srpipe.jobs.plan import plan as plan_one
+from srpipe.jobs.report import Event, Report, Result, unheard
+from srpipe.jobs.size import network
+from srpipe.jobs.spread import spread
+from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published, remove
+from srpipe.settings import RunSettings
+
+JOURNAL = ".srpipe"
+MANIFEST = "srpipe-manifest.jsonl"
+
+_READ = {suffix for known in FORMATS.values() for suffix in known.suffixes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderPlan:
+    """What is to be done of a folder.
+
+    Parameters
+    ----------
+    units : all files, by their place in the folder
+    todo : those without a result
+    foreign : those whose target is there, though no receipt tells of it; they stay as they are
+    unread : pictures of kinds that are not read
+    """
+
+    source: Path
+    target: Path
+    settings: RunSettings
+    units: tuple[Unit, ...]
+    todo: tuple[Unit, ...]
+    foreign: tuple[Unit, ...]
+    unread: tuple[str, ...]
+
+    @property
+    def kept(self) -> int:
+        """How many files have their result from an earlier run."""
+        return len(self.units) - len(self.todo) - len(self.foreign)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know of it."""
+        if not self.unread:
+            return ()
+        names = ", ".join(self.unread[:3]) + ", ..." * (len(self.unread) > 3)
+        count = f"{len(self.unread)} picture{'s' * (len(self.unread) != 1)}"
+        return (f"{count} left out, of kinds that are not read: {names}; convert to PNG or TIFF",)
+
+    @property
+    def parts(self) -> list[Path]:
+        """The names under which anything may grow: the journal's, and those of all targets."""
+        targets = [self.target / MANIFEST, *(self.target / u.facts["target"] for u in self.todo)]
+        return [self.target / JOURNAL, *map(part_of, targets)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan in plain values."""
+        return {
+            "target": str(self.target),
+            "files": len(self.units),
+            "todo": len(self.todo),
+            "kept": self.kept,
+            "foreign": len(self.foreign),
+            "notices": self.notices,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderResult:
+    """What became of a folder.
+
+    Parameters
+    ----------
+    files : how many there are: done now, kept from earlier runs, foreign (see `FolderPlan`), failed
+    failures : what went wrong, by the file's place in the folder
+    """
+
+    source: Path
+    target: Path
+    status: Literal["done", "truncated"]
+    files: int
+    done: int
+    kept: int
+    foreign: int
+    failures: Mapping[str, SrpipeError]
+    seconds: float
+    notices: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result in plain values."""
+        facts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        failures = {name: str(error) for name, error in self.failures.items()}
+        plain = {"source": str(self.source), "target": str(self.target), "failures": failures}
+        return facts | plain | {"manifest": str(self.target / MANIFEST)}
+
+
+def upscale(
+    source: str | Path,
+    target: str | Path,
+    settings: RunSettings | None = None,
+    *,
+    glob: str | None = None,
+    recursive: bool = False,
+    report: Report = unheard,
+    cancelled: threading.Event | None = None,
+) -> FolderResult:
+    """Enlarge the pictures and videos of a folder; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    source, target : two folders, neither in the other
+    glob : which files, such as ``*.png``; with a slash also in which folders, as ``raw/*.png``
+    recursive : those of folders in the folder, too
+
+    Raises
+    ------
+    SrpipeError
+        If no file can be done: nothing can be written, a setting does not fit, or the results there
+        are of another model; Cancelled if that was asked for. What is done stays.
+    """
+    planned = plan(Path(source), Path(target), settings or RunSettings(), glob, recursive)
+    return run(planned, report=report, cancelled=cancelled or threading.Event())
+
+
+def plan(
+    source: Path,
+    target: Path,
+    settings: RunSettings,
+    glob: str | None = None,
+    recursive: bool = False,
+) -> FolderPlan:
+    """Look at the names in both folders; no file is opened.
+
+    Raises
+    ------
+    SrpipeError
+        As `upscale` does; ConfigError as well if there are no such files, or two of them would
+        become one.
+    """
+    here, there = source.resolve(), target.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise ConfigError(f"{source} and {target} lie in one another; name another folder with -o")
+    check_folder(target, may_be_made=True)
+    network(settings)
+    if settings.scheduler is None:
+        found(settings.device)
+    names, unread = _listed(source, glob, recursive)
+    units = tuple(_unit(source, name) for name in names)
+    _check_apart(units, target)
+    before = {receipt.unit: receipt for receipt in receipts(target / JOURNAL)}
+    states = [_state(unit, before.get(unit.name), target, settings) for unit in units]
+    return FolderPlan(
+        source=source,
+        target=target,
+        settings=settings,
+        units=units,
+        todo=tuple(unit for unit, state in zip(units, states, strict=True) if state == "todo"),
+        foreign=tuple(
+            unit for unit, state in zip(units, states, strict=True) if state == "foreign"
+        ),
+        unread=tuple(map(str, unread)),
+    )
+
+
+def run(plan: FolderPlan, *, report: Report, cancelled: threading.Event) -> FolderResult:
+    """Do what is not done yet, and write down what became of all.
+
+    Raises
+    ------
+    SrpipeError
+        As `upscale` does.
+    """
+    report(Event(kind="plan", source=plan.source, facts=plan.to_dict()))
+    began = time.monotonic()
+    # its lock keeps other runs away from the folder until this one ends
+    with published(plan.target / MANIFEST) as manifest, _journal(plan) as journal:
+        outcome = _performed(plan, journal, report, cancelled)
+        order = {unit.name: outcome.failures.get(unit.name) for unit in plan.units}
+        failures = {name: error for name, error in order.items() if error is not None}
+        lines = _lines(plan, journal, failures)
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    noted = sum(bool(line.get("notices")) for line in lines)
+    more = (f"there are notices on {noted} of the files in {plan.target / MANIFEST}",)
+    result = FolderResult(
+        source=plan.source,
+        target=plan.target,
+        status="truncated" if any(x["status"] == "truncated" for x in lines) else "done",
+        files=len(plan.units),
+        done=len(plan.todo) - len(failures),
+        kept=plan.kept,
+        foreign=len(plan.foreign),
+        failures=failures,
+        seconds=time.monotonic() - began,
+        notices=plan.notices + more * bool(noted),
+    )
+    report(Event(kind="done", source=plan.source, facts=result.to_dict()))
+    return result
+
+
+def fingerprint(plan: FolderPlan) -> Fingerprint:
+    """All that decides the results beside the files themselves, in plain values."""
+    settings, entry = plan.settings, network(plan.settings)
+    entries = [entry]
+    if settings.size is not None:  # which network it takes is each file's own matter
+        known = zoo.scales(settings.model, folder=settings.weights)
+        entries = [zoo.find(settings.model, scale=s, folder=settings.weights) for s in known]
+    return {
+        "input": str(plan.source.resolve()),
+        "model": entry.name,
+        "scale": settings.size or settings.scale or entry.scale,
+        "perception": settings.perception,
+        "setting": {k: v for k, v in asdict(settings).items() if k not in video.FREE},
+        "weights": {name: digest for each in entries for name, digest in each.files.items()},
+        "version": versions(),
+    }
+
+
+# --- which files -------------------------------------------------------------------------------
+
+
+def _listed(source: Path, glob: str | None, recursive: bool) -> tuple[list[Path], list[Path]]:
+    """What is to be enlarged, in order, and pictures that cannot be; names within the folder.
+
+    Hidden files are left out: some systems put one beside each picture, named alike.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise MediaError(f"{error.filename} cannot be read ({error.strerror}); change its rights")
+
+    names: list[Path] = []
+    for folder, folders, files in os.walk(source, onerror=refuse):
+        inside = Path(folder).relative_to(source)
+        images = [each for each in folders if is_zarr(each)]  # folders that are one image
+        deeper = sorted(set(folders) - set(images)) if recursive else []
+        folders[:] = [each for each in deeper if not each.startswith(".")]
+        names += [inside / each for each in sorted(files + images) if not each.startswith(".")]
+    if glob is not None:
+        names = [name for name in names if name.match(glob)]
+    read = [name for name in names if name.suffix.lower() in _READ]
+    if not read:
+        which = "pictures or videos" if glob is None else f"pictures or videos named {glob}"
+        deeper = "" if recursive else "; --recursive looks into the folders in it"
+        raise ConfigError(f"{source} holds no {which}{deeper}")
+    return read, [name for name in names if name.suffix.lower() in OTHER_PICTURES]
+
+
+def _unit(source: Path, name: Path) -> Unit:
+    moving = FORMATS[format_for(name.suffix)].kind == "video"
+    target = name.with_suffix(suffix_for(name)) if moving else name
+    facts: dict[str, Any] = {"source": name.as_posix(), "target": target.as_posix()}
+    try:
+        about = [file.stat() for file in files_of(source / name)]
+    except OSError:  # a link to nothing, say; reading it will tell
+        return Unit(name=name.as_posix(), size=1, facts=facts)
+    facts["bytes"] = sum(file.st_size for file in about)
+    facts["modified_ns"] = max((file.st_mtime_ns for file in about), default=0)
+    return Unit(name=name.as_posix(), size=1, facts=facts)
+
+
+def _check_apart(units: Sequence[Unit], target: Path) -> None:
+    """See that no two files are written to one: the second would replace the first."""
+    seen: dict[str, str] = {}
+    for unit in units:
+        name = unit.facts["target"]
+        other = seen.setdefault(name, unit.name)
+        if other != unit.name:
+            raise ConfigError(
+                f"{other} and {unit.name} would both become {target / name}; rename one, or choose"
+                " with --glob"
+            )
+
+
+def _state(unit: Unit, before: Receipt | None, target: Path, settings: RunSettings) -> str:
+    """Whether a file is "todo", "kept" or "foreign"; see `FolderPlan`."""
+    path = target / unit.facts["target"]
+    if not path.exists():
+        return "todo"
+    if before is None or not _holds(before, target):
+        return "todo" if settings.overwrite else "foreign"
+    return "todo" if settings.restart or before.digest != unit.digest else "kept"
+
+
+def _holds(receipt: Receipt, target: Path) -> bool:
+    """Whether a result is there as it was written, as far as one can tell without reading it."""
+    path = target / receipt.facts["target"]
+    return path.exists() and _size_of(path) == receipt.bytes
+
+
+def _size_of(path: Path) -> int:
+    return sum(file.stat().st_size for file in files_of(path))
+
+
+# --- the work ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _journal(plan: FolderPlan) -> Iterator[Journal]:
+    """The receipts of the folder; --restart removes what they tell of, and then them."""
+    folder = plan.target / JOURNAL
+    folder.mkdir(exist_ok=True)
+    try:
+        if plan.settings.restart:
+            for receipt in receipts(folder):
+                if _holds(receipt, plan.target):
+                    remove(plan.target / receipt.facts["target"])
+            for name in (RECEIPTS, FINGERPRINT):
+                (folder / name).unlink(missing_ok=True)
+        with closing(Journal(folder, fingerprint(plan))) as journal:
+            yield journal
+    finally:
+        abandon(folder)
+
+
+def _performed(
+    plan: FolderPlan, journal: Journal, report: Report, cancelled: threading.Event
+) -> Outcome:
+    """Do units here, or let Dask's workers do them."""
+    count = len(plan.units) - len(plan.todo)
+
+    def tell() -> None:
+        facts = {"done": count, "of": len(plan.units), "unit": "file"}
+        report(Event(kind="progress", source=plan.source, facts=facts))
+
+    def filed(receipt: Receipt) -> None:
+        nonlocal count
+        journal.add(receipt)
+        count += 1
+        tell()
+
+    tell()
+    told: Any = {"done": filed, "advance": lambda unit, size: None, "cancelled": cancelled}
+    settings = plan.settings
+    work = FolderWork(
+        source=plan.source.absolute(),
+        target=plan.target.absolute(),
+        settings=replace(settings, overwrite=True, workers=None, scheduler=None),
+    )
+    try:
+        if plan.todo and (settings.workers or settings.scheduler):
+            return spread(
+                work, plan.todo, workers=settings.workers, scheduler=settings.scheduler, **told
+            )
+        return work.begun().perform(plan.todo, **told)
+    except Cancelled:
+        raise Cancelled(
+            f"stopped; {count} of {len(plan.units)} files are done, and the same command goes on"
+        ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderWork:
+    """What all files of a folder have in common.
+
+    Parameters
+    ----------
+    settings : those for each file on its own; what is there is replaced
+    """
+
+    source: Path
+    target: Path
+    settings: RunSettings
+
+    def begun(self) -> "FolderWorker":
+        """Make ready to do files, in the process that is to do the work."""
+        return FolderWorker(self)
+
+
+class FolderWorker:
+    """Does files of one folder; the network stays loaded between them."""
+
+    def __init__(self, work: FolderWork) -> None:
+        self._work = work
+        self._engine = Engine()
+
+    def perform(
+        self, units: Sequence[Unit], *, done: Done, advance: Advance, cancelled: threading.Event
+    ) -> Outcome:
+        """Do files one after the other.
+
+        Raises
+        ------
+        SrpipeError
+            What is not the fault of one file.
+        """
+        outcome = Outcome()
+        for unit in units:
+            if cancelled.is_set():
+                raise Cancelled("stopped")
+            try:
+                receipt = self._done(unit, cancelled)
+            except OF_ONE_UNIT as error:
+                outcome.failures[unit.name] = error
+            else:
+                done(receipt)
+        return outcome
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _done(self, unit: Unit, cancelled: threading.Event) -> Receipt:
+        began = time.monotonic()
+        planned, result = self._enlarged(unit, cancelled)
+        facts = {
+            "status": result.status,
+            "model": planned.entry.name,
+            "weights": dict(planned.entry.files),
+            "perception": planned.perception,
+            "size_before": result.size_before,
+            "size_after": result.size_after,
+            "frames": result.frames,
+            "device": result.device,
+            "precision": result.precision,
+            "notices": result.notices,
+        }
+        return Receipt(
+            unit=unit.name,
+            digest=unit.digest,
+            size=unit.size,
+            checksum=checksum(*files_of(planned.target)),
+            bytes=_size_of(planned.target),
+            seconds=round(time.monotonic() - began, 3),
+            facts={**unit.facts, **facts},
+        )
+
+    def _enlarged(self, unit: Unit, cancelled: threading.Event) -> tuple[Plan, Result]:
+        """Publish the result of one file, as if it had been asked for alone."""
+        work = self._work
+        source, target = work.source / unit.name, work.target / unit.facts["target"]
+        told: Any = {"report": unheard, "cancelled": cancelled}
+        try:
+            planned = plan_one(source, target, work.settings, make_folders=True)
+            if planned.kind == "video":
+                return planned, video.run(planned, self._engine, **told)
+            if planned.kind == "raster":
+                return planned, raster.run(planned, self._engine, **told)
+        except ConfigError as error:  # what fits the others does not fit this one
+            raise MediaError(str(error)) from error
+        return planned, picture.run(planned, self._engine, **told)
+
+
+# --- the manifest ------------------------------------------------------------------------------
+
+
+def _lines(
+    plan: FolderPlan, journal: Journal, failures: Mapping[str, SrpipeError]
+) -> list[dict[str, Any]]:
+    """What is known of each file, by its name; also of those that only earlier runs looked for."""
+    known = {
+        receipt.unit: {
+            **receipt.facts,
+            "seconds": receipt.seconds,
+            "result_bytes": receipt.bytes,
+            "result_sha256": receipt.checksum,
+        }
+        for receipt in journal.receipts()
+    }
+    for unit in plan.foreign:
+        known[unit.name] = {**unit.facts, "status": "foreign"}
+    for unit in plan.units:
+        if unit.name in failures:
+            error = str(failures[unit.name])
+            known[unit.name] = {**unit.facts, "status": "failed", "error": error}
+    return [known[name] for name in sorted(known)]

@@ -1,0 +1,179 @@
+"""What a job has done so far, kept beside what it wrote, so that the same command goes on.
+
+Two files in the job's folder: ``fingerprint.json`` says what decides the result, and
+``journal.jsonl`` has one receipt a line, each on the disk before the next unit counts as done.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from srpipe import __version__
+from srpipe.errors import ConfigError
+from srpipe.io.sequence import files, is_sequence
+from srpipe.jobs.job import Receipt, Unit, checksum, files_of, slot, synced
+
+FINGERPRINT = "fingerprint.json"
+RECEIPTS = "journal.jsonl"
+
+_ENDS_BYTES = 2**20  # of a file's head and tail that are hashed; mtime tells of the middle
+
+Fingerprint = Mapping[str, Any]
+
+
+class Journal:
+    """The receipts of a job whose result is decided by a fingerprint.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a job with another fingerprint; the first difference is named.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
+        self.folder = folder
+        self._path = folder / RECEIPTS
+        _agree(folder, json.loads(json.dumps(fingerprint)))
+        self._receipts, whole = _read(self._path)
+        self._file = self._path.open("ab")
+        self._file.truncate(whole)  # a torn last line would swallow the next one
+        self.found = len(self._receipts)
+
+    def kept(self, unit: Unit, files: Sequence[Path] | None = None) -> Receipt | None:
+        """The receipt of a unit whose slot holds, bit for bit, what the receipt says.
+
+        Parameters
+        ----------
+        files : where the unit's result lies, if not in its slot
+        """
+        receipt = self._receipts.get(unit.name)
+        if receipt is None or receipt.digest != unit.digest:
+            return None
+        files = files or [slot(self.folder, unit.name)]
+        if not all(path.is_file() for path in files):
+            return None
+        if sum(path.stat().st_size for path in files) != receipt.bytes:
+            return None
+        return receipt if checksum(*files) == receipt.checksum else None
+
+    def receipts(self) -> list[Receipt]:
+        """All that were ever written here, the last one for each unit."""
+        return list(self._receipts.values())
+
+    def add(self, receipt: Receipt) -> None:
+        """Write a receipt; when this returns it is on the disk."""
+        self._file.write(json.dumps(receipt.to_dict()).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._receipts[receipt.unit] = receipt
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def has_work(folder: Path) -> bool:
+    """Whether a job's folder holds a finished unit."""
+    return bool(receipts(folder))
+
+
+def receipts(folder: Path) -> list[Receipt]:
+    """The receipts in a job's folder, whatever its fingerprint."""
+    return list(_read(folder / RECEIPTS)[0].values())
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """What tells an input from another, or from what it was before it was changed."""
+    if is_sequence(path):
+        parts = [part.stat() for part in files(path)]
+        return {
+            "pictures": len(parts),
+            "bytes": sum(part.st_size for part in parts),
+            "modified": max(part.st_mtime_ns for part in parts),
+        }
+    if path.is_dir():
+        parts = [part.stat() for part in files_of(path)]
+        return {
+            "files": len(parts),
+            "bytes": sum(part.st_size for part in parts),
+            "modified": max((part.st_mtime_ns for part in parts), default=0),
+        }
+    facts = path.stat()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(_ENDS_BYTES))
+        file.seek(max(facts.st_size - _ENDS_BYTES, file.tell()))
+        digest.update(file.read(_ENDS_BYTES))
+    return {"bytes": facts.st_size, "modified": facts.st_mtime_ns, "ends": digest.hexdigest()}
+
+
+def versions() -> dict[str, str]:
+    """Of the software that decides what numbers come out."""
+    return {"srpipe": __version__, **{name: version(name) for name in ("torch", "av")}}
+
+
+def difference(before: Fingerprint, now: Fingerprint) -> str | None:
+    """The first entry in which two fingerprints differ, in words; None where they agree."""
+    for name in [*before, *(name for name in now if name not in before)]:
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = difference(old, new)
+            if inner is not None:
+                return f"{name} {inner}"
+        elif old != new:
+            return f"{name} ({_short(old)} then, {_short(new)} now)"
+    return None
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return f"{text[:12]}..." if len(text) > 40 else text
+
+
+def _agree(folder: Path, fingerprint: Fingerprint) -> None:
+    """Write the fingerprint, or compare it with the one that is there."""
+    path = folder / FINGERPRINT
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError):
+        before = None
+    if before is None or not has_work(folder):  # none yet, or torn, or nothing depends on it
+        (folder / RECEIPTS).unlink(missing_ok=True)
+        part = path.with_suffix(".json.part")
+        with part.open("w") as file:
+            json.dump(fingerprint, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        synced(folder)
+        return
+    what = difference(before, fingerprint)
+    if what is not None:
+        raise ConfigError(
+            f"{folder} holds a job with another {what}; give the same again to go on,"
+            " or --restart to begin anew"
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, Receipt], int]:
+    """The receipts in a journal, and how many bytes of it are whole lines."""
+    receipts: dict[str, Receipt] = {}
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError:
+        return receipts, 0
+    whole = 0
+    for line in lines:
+        if not line.endswith(b"\n"):
+            break
+        whole += len(line)
+        try:
+            receipt = Receipt(**json.loads(line))
+        except (ValueError, TypeError):  # damaged: its unit is done again
+            continue
+        receipts[receipt.unit] = receipt
+    return receipts, whole

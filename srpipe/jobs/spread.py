@@ -1,0 +1,253 @@
+"""Many workers on one job, by Dask: processes of this machine, or those of a cluster.
+
+A worker opens the input and the network itself, once, and writes its own slots; what passes through
+the scheduler is a unit on the way there and a receipt on the way back. The input, the weights and
+the job's folder must be where all workers can see them. Nothing here knows what a unit is.
+
+One process does without all this: a plain loop needs no scheduler, keeps its pipeline filled from
+one unit into the next, starts 0.6 s earlier, and has the network in its first thread, where it is
+fastest (see `srpipe.stream`).
+"""
+
+import os
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from traceback import format_exc
+from typing import Any
+
+from srpipe.errors import Cancelled, ConfigError, DeviceError, SrpipeError
+from srpipe.jobs.job import OF_ONE_UNIT, Advance, Done, Outcome, Receipt, Unit, Work, Worker
+
+IN_FLIGHT = 2
+"""Units a worker has: one that it does, and one so that it does not wait for the next."""
+
+_KILLS = 1  # times that a worker may die with a unit and the unit is tried again, twice over
+_LOOK_S = 0.1  # between two looks at the caller's wish to cancel
+_TELL_S = 0.5  # between two words of a worker on how far it is
+_WAIT_S = 30  # for a scheduler, and for its first worker
+
+
+def spread(
+    work: Work,
+    units: Sequence[Unit],
+    *,
+    workers: int | None,
+    scheduler: str | None,
+    done: Done,
+    advance: Advance,
+    cancelled: threading.Event,
+) -> Outcome:
+    """Let workers do units; a lost worker's unit goes to another.
+
+    A unit that ends every worker it is given to is left out and comes back as failed, and so is
+    one that fails with one of `OF_ONE_UNIT`. Any other error ends all.
+
+    Parameters
+    ----------
+    workers : processes of this machine; None for those of the scheduler
+    scheduler : its address
+
+    Raises
+    ------
+    ConfigError
+        If no scheduler or no worker answers.
+    Cancelled
+        If `cancelled` was set before all were done.
+    SrpipeError
+        As a worker raised it.
+    """
+    with _client(workers, scheduler) as (client, threads), client.as_current():
+        crew = _Crew(client, work, threads, done, cancelled)
+        client.subscribe_topic(crew.name, lambda event: advance(*event[1]))
+        try:
+            crew.do(deque(units))
+        except BaseException:
+            crew.stop()
+            raise
+        return crew.outcome
+
+
+class _Crew:
+    """The workers, what they are at, and what came of it; `name` is the job's own on each."""
+
+    def __init__(
+        self, client: Any, work: Work, threads: int, done: Done, cancelled: threading.Event
+    ) -> None:
+        self.name = f"srpipe-{uuid.uuid4().hex[:12]}"
+        self.outcome = Outcome()
+        self._client, self._work, self._threads = client, work, threads
+        self._done, self._cancelled = done, cancelled
+        self._at: dict[Any, Unit] = {}
+        self._suspects: deque[Unit] = deque()
+
+    def do(self, units: deque[Unit]) -> None:
+        """Keep all workers busy until nothing is left; suspects come last, each alone.
+
+        All units that a worker has when it dies are under suspicion, and most of them wrongly.
+        """
+        self._flow(units, lambda: IN_FLIGHT * max(len(self._client.nthreads()), 1))
+        alone, self._suspects = self._suspects, deque()
+        self._flow(alone, lambda: 1)
+        for unit in self._suspects:
+            self.outcome.failures[unit.name] = DeviceError(
+                f"unit {unit.name} ended every worker that took it; its memory may not suffice, or"
+                " a library cannot take its part of the input"
+            )
+
+    def stop(self) -> None:
+        """Let the workers come to an end soon; what they have is given up."""
+        with suppress(Exception):  # the scheduler may be what is gone
+            self._client.run(_stop, self.name, wait=False)
+            self._client.cancel(list(self._at), asynchronous=False)
+
+    def _flow(self, units: deque[Unit], window: Callable[[], int]) -> None:
+        while units or self._at:
+            while units and len(self._at) < window():
+                unit = units.popleft()
+                key = f"{self.name}-{unit.name}-{uuid.uuid4().hex[:6]}"
+                given = self._work, unit, self.name, self._threads
+                self._at[self._client.submit(_do, *given, key=key, pure=False)] = unit
+            for future in self._finished():
+                self._taken(future, self._at.pop(future))
+
+    def _finished(self) -> list[Any]:
+        from distributed import wait
+
+        if self._cancelled.is_set():
+            raise Cancelled("stopped")
+        with suppress(TimeoutError):
+            wait(list(self._at), timeout=_LOOK_S, return_when="FIRST_COMPLETED")
+        return [future for future in self._at if future.done()]
+
+    def _taken(self, future: Any, unit: Unit) -> None:
+        from distributed import KilledWorker
+
+        lost = future.exception() if future.status == "error" else None
+        if isinstance(lost, KilledWorker):
+            self._suspects.append(unit)
+        elif lost is not None:
+            raise lost
+        else:
+            self._reported(unit, *future.result())
+        future.release()
+
+    def _reported(self, unit: Unit, made: Receipt | Exception, busy: Counter[str]) -> None:
+        self.outcome.busy.update(busy)
+        if isinstance(made, Receipt):
+            self._done(made)
+        elif isinstance(made, OF_ONE_UNIT):
+            self.outcome.failures[unit.name] = made
+        else:
+            raise made
+
+
+@contextmanager
+def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, int]]:
+    """A client, and how many threads each worker's network may have."""
+    import dask
+    import torch
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=_WAIT_S, set_as_default=False)
+            client.wait_for_workers(1, timeout=_WAIT_S)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(
+                f"no Dask scheduler with a worker answers at {scheduler} ({error}); start them"
+                " with `dask scheduler` and `dask worker`, or use --workers"
+            ) from None
+        with client:
+            yield client, 0
+        return
+    assert workers is not None
+    settings = {
+        "distributed.scheduler.allowed-failures": _KILLS,
+        "distributed.worker.daemon": True,
+        "distributed.comm.timeouts.connect": _WAIT_S,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",
+            memory_limit=0,  # tiles are chosen by what is free; Dask would only end the process
+            silence_logs=100,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client, max(torch.get_num_threads() // workers, 1)
+
+
+# --- in a worker -------------------------------------------------------------------------------
+
+_workers: dict[str, Worker] = {}  # by job; the last one only
+_stops: dict[str, threading.Event] = {}
+_turn = threading.Lock()
+
+
+def _do(work: Work, unit: Unit, job: str, threads: int) -> tuple[Receipt | Exception, Counter[str]]:
+    """Do one unit, and say what came of it.
+
+    Errors come back as values: the traceback of one that is raised has to be rebuilt in the client,
+    and where that fails the client never hears of its end.
+    """
+    try:
+        return _made(work, unit, job, threads)
+    except SrpipeError as error:
+        return error, Counter()
+    except Exception:
+        return RuntimeError(f"unit {unit.name} failed in a worker:\n{format_exc()}"), Counter()
+
+
+def _made(work: Work, unit: Unit, job: str, threads: int) -> tuple[Receipt, Counter[str]]:
+    """Do one unit; the first one of a job opens what the others use as well."""
+    from distributed import get_worker
+
+    told = 0.0
+
+    def advance(name: str, size: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _TELL_S:
+            told = time.monotonic()
+            get_worker().log_event(job, (name, size))
+
+    receipts: list[Receipt] = []
+    with _turn:  # a worker of a cluster may have several threads, and one device
+        worker = _workers.get(job) or _begun(work, job, threads)
+        stop = _stops.setdefault(job, threading.Event())
+        outcome = worker.perform([unit], done=receipts.append, advance=advance, cancelled=stop)
+    for error in outcome.failures.values():
+        raise error
+    return receipts[0], outcome.busy
+
+
+def _begun(work: Work, job: str, threads: int) -> Worker:
+    import torch
+
+    for other in list(_workers):
+        _workers.pop(other).close()
+    # a nanny sets OMP_NUM_THREADS to 1, which is too few where it has more than that to itself
+    torch.set_num_threads(threads or _share())
+    _workers[job] = work.begun()
+    return _workers[job]
+
+
+def _share() -> int:
+    """Cores of this machine, divided by its workers."""
+    from distributed import get_client, get_worker
+
+    host = get_worker().address.rpartition(":")[0]
+    with get_client() as client:
+        here = sum(address.rpartition(":")[0] == host for address in client.nthreads())
+    return max(len(os.sched_getaffinity(0)) // max(here, 1), 1)
+
+
+def _stop(job: str) -> None:
+    _stops.setdefault(job, threading.Event()).set()

@@ -1,0 +1,61 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from srpipe.errors import ConfigError, WeightsError
+from srpipe.figures import FLICKER, METRICS, asked
+from srpipe.settings import EvalSettings
+
+SHARED = Path(__file__).parents[2] / "shared" / "weights"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_gets_worse_with_the_noise(name):
+    torch.manual_seed(0)
+    truth = torch.rand(1, 3, 16, 16) * 0.5 + 0.25
+    noise = torch.randn_like(truth) + 1
+    found = [float(METRICS[name].of(truth + size * noise, truth)) for size in (0, 0.02, 0.05)]
+    assert found == sorted(found, reverse="↑" in METRICS[name].heading)
+    assert len(set(found)) == 3
+
+
+def test_every_figure_says_what_it_is():
+    for figure in [*METRICS.values(), *FLICKER.values()]:
+        assert len(figure.about) > 20
+        assert not figure.about.endswith(".")
+
+
+def test_nothing_more_is_measured_than_is_asked_for(tmp_path, monkeypatch):
+    assert asked(EvalSettings()) == {}
+    from torchvision.models import squeezenet1_1
+
+    state = squeezenet1_1(weights=None).features.state_dict()
+    save_file({f"features.{k}": v for k, v in state.items()}, tmp_path / "mine.safetensors")
+    found = asked(EvalSettings(lpips=(f"squeeze={tmp_path / 'mine.safetensors'}",)))
+    assert list(found) == ["lpips_squeeze"]
+    assert "backbone mine.safetensors" in found["lpips_squeeze"].about
+    assert str(tmp_path) not in found["lpips_squeeze"].about  # a card keeps it
+    x = torch.rand(1, 3, 40, 40)
+    assert float(found["lpips_squeeze"].of(x, x)) == 0
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        asked(EvalSettings(vgg=tmp_path / "nothing.safetensors"))
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    for settings in (EvalSettings(niqe=True), EvalSettings(pi=True)):
+        with pytest.raises(ConfigError, match="pip install pyiqa"):
+            asked(settings)
+
+
+@pytest.mark.shared
+def test_the_distance_of_vgg19_is_zero_when_equal_and_grows_with_the_blur():
+    file = SHARED / "vgg19_features_fp16.safetensors"
+    if not file.exists():
+        pytest.skip("VGG19's weights are not beside the project")
+    distance = asked(EvalSettings(vgg=file))["vgg19"].of
+    truth = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    soft = torch.nn.functional.avg_pool2d(truth, 3, 1, 1)
+    found = [float(distance(x, truth)) for x in (truth, (truth + soft) / 2, soft)]
+    assert found[0] == 0
+    assert found[0] < found[1] < found[2]

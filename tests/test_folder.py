@@ -1,0 +1,317 @@
+"""A folder of pictures into another one: mirrored, kept, mended."""
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy as network
+from PIL import Image
+from test_cli import draw
+from test_jobs import clip, doubled, names, pixels_of
+
+from srpipe.errors import Cancelled, ConfigError, DeviceError, TargetError
+from srpipe.jobs import folder, picture
+from srpipe.settings import RunSettings
+
+MANIFEST = folder.MANIFEST
+
+
+@pytest.fixture
+def settings(toy):
+    def make(**values):
+        return RunSettings(**{"model": "toy", "weights": toy, "perception": 0.0} | values)
+
+    return make
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three pictures, one of them deeper, and what is no picture."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    draw(*(tmp_path / "in" / name for name in ("a.png", "b.png", "deep/c.png", "._a.png")))
+    (tmp_path / "in" / "notes.txt").write_text("none")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def enlarged(monkeypatch):
+    """The names of the pictures that were enlarged."""
+    seen, run = [], picture.run
+
+    def noted(plan, *rest, **told):
+        seen.append(plan.source.name)
+        return run(plan, *rest, **told)
+
+    monkeypatch.setattr(picture, "run", noted)
+    return seen
+
+
+def files(path):
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+
+def lines(path):
+    return path.read_text().splitlines()
+
+
+def manifest(out):
+    return {(x := json.loads(line))["source"]: x for line in lines(out / MANIFEST)}
+
+
+def test_the_tree_is_mirrored(photos, out, settings):
+    result = folder.upscale(photos, out, settings(), recursive=True)
+    assert (result.files, result.done, result.failures) == (3, 3, {})
+    journal = [f".srpipe/{name}" for name in ("fingerprint.json", "journal.jsonl")]
+    assert files(out) == [*journal, "a.png", "b.png", "deep/c.png", MANIFEST]
+    for name in ("a.png", "deep/c.png"):
+        assert np.array_equal(pixels_of(out / name), doubled(pixels_of(photos / name)))
+
+
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [
+        ({}, ["a.png", "b.png"]),
+        ({"glob": "b*"}, ["b.png"]),
+        ({"glob": "c*", "recursive": True}, ["deep/c.png"]),
+        ({"glob": "deep/*", "recursive": True}, ["deep/c.png"]),
+    ],
+)
+def test_a_pattern_chooses(photos, out, settings, which, found):
+    folder.upscale(photos, out, settings(), **which)
+    assert list(manifest(out)) == found
+
+
+def test_the_manifest_says_what_became_of_each_file(photos, out, settings):
+    (photos / "b.png").write_bytes(b"no picture")
+    folder.upscale(photos, out, settings())
+    good, bad = manifest(out)["a.png"], manifest(out)["b.png"]
+    about = (photos / "a.png").stat()
+    assert (good["bytes"], good["modified_ns"]) == (about.st_size, about.st_mtime_ns)
+    assert (good["target"], good["status"], good["model"]) == ("a.png", "done", "toy-lite-x2")
+    assert good["result_bytes"] == (out / "a.png").stat().st_size
+    assert set(good["weights"]) == {f"toy-lite-x2-{s}.safetensors" for s in network.GAINS}
+    assert good["seconds"] >= 0
+    assert bad["status"] == "failed"
+    assert "is not the PNG file its name says" in bad["error"]
+
+
+def test_one_bad_file_is_no_reason_to_stop_and_is_tried_again(photos, out, settings, enlarged):
+    shutil.move(photos / "a.png", photos / "kept")
+    (photos / "a.png").write_bytes(b"no picture")
+    result = folder.upscale(photos, out, settings())
+    assert (result.done, list(result.failures)) == (1, ["a.png"])
+    os.replace(photos / "kept", photos / "a.png")
+    result = folder.upscale(photos, out, settings())
+    assert (result.done, result.kept, result.failures) == (1, 1, {})
+    assert enlarged == ["b.png", "a.png"]
+
+
+def test_a_file_whose_result_would_not_fit_is_a_bad_file(photos, out, settings):
+    with_size = settings(size="9x9")  # the pictures are 7 x 9
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(photos / "large.png")
+    result = folder.upscale(photos, out, with_size)
+    assert result.done == 2
+    assert "smaller than the source" in str(result.failures["large.png"])
+
+
+def test_what_is_finished_is_skipped_and_not_opened(photos, out, settings, enlarged):
+    folder.upscale(photos, out, settings())
+    for name in ("a.png", "b.png"):
+        facts = (photos / name).stat()
+        (photos / name).write_bytes(bytes(facts.st_size))  # to open it would be an error
+        os.utime(photos / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    again = folder.upscale(photos, out, settings())
+    assert (again.done, again.kept, again.failures) == (0, 2, {})
+    assert manifest(out)["a.png"]["status"] == "done"
+    assert enlarged == ["a.png", "b.png"]
+
+
+def test_what_changed_or_is_lost_is_done_again(photos, out, settings, enlarged):
+    folder.upscale(photos, out, settings())
+    draw(photos / "a.png")
+    os.utime(photos / "a.png", ns=(1, 1))
+    (out / "b.png").unlink()
+    assert folder.upscale(photos, out, settings()).done == 2
+    assert enlarged == ["a.png", "b.png"] * 2
+
+
+def test_five_hundred_finished_files_take_less_than_two_seconds(tmp_path, out, settings):
+    (tmp_path / "in").mkdir()
+    draw(tmp_path / "in" / "000.png")
+    for number in range(1, 500):
+        shutil.copy(tmp_path / "in" / "000.png", tmp_path / "in" / f"{number:03}.png")
+    folder.upscale(tmp_path / "in", out, settings(), glob="000.png")
+    journal = out / ".srpipe" / "journal.jsonl"
+    (receipt,) = map(json.loads, lines(journal))
+    result, grown = (out / "000.png").read_bytes(), []
+    for unit in folder.plan(tmp_path / "in", out, settings()).units:
+        (out / unit.name).write_bytes(result)
+        facts = receipt["facts"] | unit.facts
+        receipt |= {"unit": unit.name, "digest": unit.digest, "facts": facts}
+        grown.append(json.dumps(receipt) + "\n")
+    journal.write_text("".join(grown))
+    began = time.process_time()
+    result = folder.upscale(tmp_path / "in", out, settings())
+    assert (result.files, result.kept) == (500, 500)
+    assert time.process_time() - began < 2
+
+
+def test_a_file_by_others_stays_unless_it_may_be_replaced(photos, out, settings):
+    out.mkdir()
+    (out / "a.png").write_text("mine")
+    result = folder.upscale(photos, out, settings())
+    assert (result.done, result.foreign) == (1, 1)
+    assert (out / "a.png").read_text() == "mine"
+    assert manifest(out)["a.png"]["status"] == "foreign"
+    result = folder.upscale(photos, out, settings(overwrite=True))
+    assert (result.done, result.kept, result.foreign) == (1, 1, 0)
+    assert pixels_of(out / "a.png").shape == (18, 14, 3)
+
+
+def test_other_settings_are_refused_by_name_until_a_restart(photos, out, settings, enlarged):
+    folder.upscale(photos, out, settings())
+    with pytest.raises(ConfigError, match=r"another perception \(0\.0 then, 1\.0 now\).*--restart"):
+        folder.upscale(photos, out, settings(perception=1.0))
+    assert (out / "a.png").exists()
+    result = folder.upscale(photos, out, settings(perception=1.0, restart=True), glob="a.png")
+    assert (result.done, enlarged) == (1, ["a.png", "b.png", "a.png"])
+    assert list(manifest(out)) == ["a.png"]
+    assert not (out / "b.png").exists()  # nothing of the other model stays among the results
+
+
+def test_another_folder_into_the_same_one_is_refused(photos, out, settings):
+    folder.upscale(photos, out, settings())
+    photos.rename(photos.with_name("other"))
+    with pytest.raises(ConfigError, match="another input"):
+        folder.upscale(photos.with_name("other"), out, settings())
+
+
+@pytest.mark.parametrize("target", ["in", "in/out", ".", "link"])
+def test_folders_that_lie_in_one_another_are_refused(photos, tmp_path, settings, target):
+    (tmp_path / "link").symlink_to(photos)
+    before = files(tmp_path)
+    with pytest.raises(ConfigError, match="lie in one another"):
+        folder.upscale(photos, tmp_path / target, settings())
+    assert files(tmp_path) == before
+
+
+def test_two_files_that_would_become_one_are_refused(photos, out, settings):
+    for name in ("x.avi", "x.mkv"):
+        (photos / name).touch()
+    with pytest.raises(ConfigError, match=r"x\.avi and x\.mkv would both become .*x\.mkv; rename"):
+        folder.upscale(photos, out, settings())
+    assert not out.exists()
+
+
+def test_where_nothing_can_be_done_nothing_is_left(photos, out, settings):
+    with pytest.raises(ConfigError, match=r"no pictures or videos named \*\.jpg; --recursive"):
+        folder.upscale(photos, out, settings(), glob="*.jpg")
+    with pytest.raises(DeviceError, match="no device cuda:9"):
+        folder.upscale(photos, out, settings(device="cuda:9"))
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Cancelled, match="0 of 2 files are done"):
+        folder.upscale(photos, out, settings(), cancelled=stop)
+    assert not out.exists()
+
+
+def test_a_stop_keeps_what_is_done(photos, out, settings, enlarged):
+    stop = threading.Event()
+
+    def after_one(event):
+        if event.facts.get("done") == 1:
+            stop.set()
+
+    with pytest.raises(Cancelled, match="1 of 2 files are done, and the same command goes on"):
+        folder.upscale(photos, out, settings(), report=after_one, cancelled=stop)
+    assert names(out) == [".srpipe", "a.png"]
+    assert folder.upscale(photos, out, settings()).kept == 1
+    assert enlarged == ["a.png", "b.png"]
+
+
+def test_a_second_run_at_the_same_time_is_refused(photos, out, settings):
+    def meanwhile(event):
+        if event.facts.get("done") == 1:
+            with pytest.raises(TargetError, match="another run is writing"):
+                folder.upscale(photos, out, settings())
+
+    assert folder.upscale(photos, out, settings(), report=meanwhile).done == 2
+
+
+def test_videos_are_done_and_kinds_that_are_not_read_are_named(photos, out, settings):
+    clip(photos / "clip.mp4")
+    (photos / "raw.dng").touch()
+    result = folder.upscale(photos, out, settings(), glob="*[!b].*")
+    assert (result.done, result.failures) == (2, {})
+    assert manifest(out)["clip.mp4"]["frames"] == 5
+    assert "1 picture left out, of kinds that are not read: raw.dng" in result.notices[0]
+
+
+def test_two_workers_do_what_one_process_does(photos, out, tmp_path, settings, monkeypatch):
+    dask = pytest.importorskip("dask")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    draw(photos / "large.png")
+    (photos / "bad.png").write_bytes(b"no picture")
+    one = folder.upscale(photos, tmp_path / "one", settings(size="14x18"), recursive=True)
+    preload = str(Path(__file__).with_name("toy_worker.py"))
+    with dask.config.set({"distributed.worker.preload": [preload]}):
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        two = folder.upscale(photos, out, settings(size="14x18", workers=2), recursive=True)
+    assert (two.done, list(two.failures)) == (one.done, list(one.failures)) == (4, ["bad.png"])
+    for name, line in manifest(tmp_path / "one").items():
+        assert manifest(out)[name] | {"seconds": 0} == line | {"seconds": 0}
+    assert folder.upscale(photos, out, settings(size="14x18"), recursive=True).kept == 4
+
+
+def test_the_command_reports_bad_files_at_the_end(run, photos):
+    (photos / "a.png").write_bytes(b"no picture")
+    code, out, err = run("in", "-o", "out")
+    assert code == 3
+    assert out[0] == "in -> out"
+    assert out[1].startswith("  2 files: 1 done, 1 failed, ")
+    assert len(err) == 2
+    assert "in/a.png is not the PNG file" in err[0]
+    assert err[1] == "srpipe: 1 of 2 files failed"
+    code, out, _ = run("in", "-o", "out", "--dry-run")
+    assert (code, out) == (
+        0,
+        ["in -> out", "  2 files: 1 to do, 1 done before", "  a.png -> out/a.png"],
+    )
+    (photos / "b.png").unlink()
+    assert run("in", "-o", "out")[0] == 1
+
+
+def test_the_command_as_json(run, photos):
+    (photos / "a.png").write_bytes(b"no picture")
+    _, out, _ = run("in", "-o", "out", "--json")
+    events = [json.loads(line) for line in out]
+    assert [event["event"] for event in events if event["event"] != "progress"] == [
+        *("plan", "done", "failed")
+    ]
+    done = next(event for event in events if event["event"] == "done")
+    assert done["manifest"] == f"out/{MANIFEST}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["in"], "in is a folder; name another one for the results with -o"),
+        (["in", "in/a.png", "-o", "out/"], "in is a folder; it is enlarged alone"),
+        (["in/a.png", "--recursive"], "--glob and --recursive choose among a folder's files"),
+    ],
+)
+def test_a_mistake_in_use_is_one_line_and_2(run, photos, words, message):
+    code, out, err = run(*words)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert message in err[0]

@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from srpipe import zoo
+from srpipe.errors import ConfigError, WeightsError
+from srpipe.models import MODELS
+from training.generator import build, enlarged
+from training.recipe import Model
+
+
+def model(**changes):
+    given = {"family": "rdam", "preset": "lite", "scale": 2, "stage": "fidelity", **changes}
+    return Model(**given)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Presets that are built in milliseconds."""
+    options = {**MODELS["rdam"].presets["lite"], "width": 8, "blocks": 1, "reduction": 2}
+    monkeypatch.setitem(MODELS["rdam"].presets, "lite", {**options, "hr_width": 4})
+    monkeypatch.setitem(MODELS["rdam"].presets, "wide", {**options, "width": 12})
+
+
+@pytest.fixture
+def card(tmp_path):
+    """Weights of the small network at a scale of 2, all of them 0.5."""
+    network = MODELS["rdam"].build(scale=2, **MODELS["rdam"].presets["lite"])
+    state = {name: torch.full_like(t, 0.5) for name, t in network.state_dict().items()}
+    return zoo.Card(
+        family="rdam",
+        preset="lite",
+        scale=2,
+        stage="fidelity",
+        options={},
+        parameters=1,
+        halo=0,
+        files=zoo.store(state, tmp_path, "rdam-lite-x2-fidelity"),
+        folder=tmp_path,
+    ).write()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"family": "rdan"}, "no model 'rdan'; did you mean 'rdam'"),
+        ({"preset": "lighter"}, "rdam has no preset 'lighter'; did you mean 'lite'"),
+        ({"scale": 8}, "rdam enlarges 2 or 3 or 4 times, not 8"),
+    ],
+)
+def test_what_does_not_exist_is_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        build(model(**changes))
+
+
+def test_the_same_network_takes_all_weights(card):
+    network, told = build(model(start=str(card)))
+    assert all((tensor == 0.5).all() for tensor in network.state_dict().values())
+    assert "(100% of the parameters) from rdam-lite-x2-fidelity" in told
+
+
+def test_another_scale_takes_the_trunk_and_says_how_much(card):
+    network, told = build(model(scale=3, start=str(card)))
+    state = network.state_dict()
+    taken = [name for name, tensor in state.items() if (tensor == 0.5).all()]
+    assert any(name.startswith("trunk.") for name in taken)
+    assert f"{len(taken)} of {len(state)} tensors" in told
+    assert 0 < len(taken) < len(state)
+
+
+def test_weights_of_which_nothing_fits_are_refused(card, monkeypatch):
+    one = {"width": 12, "blocks": 1, "reduction": 3, "hr_width": 2}
+    network = MODELS["rdam"].build(scale=3, **one)
+    like = {k: v.shape for k, v in network.state_dict().items()}
+    taken = [k for k, v in zoo.tensors(zoo.Card.read(card)).items() if like.get(k) == v.shape]
+    state = {k: v for k, v in zoo.tensors(zoo.Card.read(card)).items() if k not in taken}
+    zoo.Card.read(card)
+    cut = zoo.Card(
+        family="rdam", preset="lite", scale=4, stage="fidelity", options={}, parameters=1, halo=0,
+        files=zoo.store(state, card.parent, "rdam-lite-x4-fidelity"), folder=card.parent,
+    ).write()  # fmt: skip
+    monkeypatch.setitem(MODELS["rdam"].presets, "wide", one)
+    with pytest.raises(WeightsError, match=r"0 of the .* have their like in rdam-lite-x4-fidelity"):
+        build(model(preset="wide", scale=3, start=str(cut)))
+
+
+def test_the_same_network_does_not_start_from_a_part_of_its_weights(card, monkeypatch):
+    options = {**MODELS["rdam"].presets["lite"], "blocks": 2}
+    monkeypatch.setitem(MODELS["rdam"].presets, "lite", options)
+    with pytest.raises(WeightsError, match="have their like"):
+        build(model(start=str(card)))
+
+
+def test_gradient_maps_come_as_a_sequence_however_many_there_are():
+    low, image, maps = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 8, 8), torch.rand(2, 1, 3, 8, 8)
+
+    def one(x, *, return_gradient=False):
+        return (image, maps[0]) if return_gradient else image
+
+    def several(x, *, return_gradient):
+        return image, tuple(maps)
+
+    assert enlarged(one, low, edges=False) == (image, ())
+    assert torch.equal(enlarged(one, low, edges=True)[1][0], maps[0])
+    assert len(enlarged(several, low, edges=True)[1]) == 2

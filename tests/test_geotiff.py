@@ -1,0 +1,225 @@
+import numpy as np
+import pytest
+from raster_files import corners, enlarge, noise, read, whole, write
+
+from srpipe.errors import ConfigError, MediaError
+from srpipe.io.raster import Band, GroundPoint, Step, World
+from srpipe.io.raster_formats import open_raster, raster_format
+from srpipe.validity import enlarged
+
+rasterio = pytest.importorskip("rasterio")
+UTM = rasterio.CRS.from_epsg(32633).to_wkt()
+TURNED = (8.0, 3.0, 400000.25, 2.0, -9.0, 5000000.75)
+UNPLACED = {"crs": None, "affine": (1e-9, 0, 0, 0, 1e-9, 0)}  # GDAL would warn of none at all
+RPC = {
+    **{f"{name}_off": 7.5 for name in ("line", "samp", "lat", "long", "height")},
+    **{f"{name}_scale": 8.0 for name in ("line", "samp", "lat", "long", "height")},
+    **{f"{name}_coeff": [0.5, *[0.0] * 19] for name in ("line_num", "line_den", "samp_num")},
+    "samp_den_coeff": [1.0, *[0.0] * 19],
+    "err_bias": 0.25,
+}
+
+
+def made(path, pixels, **about):
+    """A GeoTIFF that GDAL wrote without us; what is told beside its profile comes last."""
+    told = {k: about.pop(k) for k in list(about) if k in ("tags", "mask", "colorinterp", "rpcs")}
+    affine = about.pop("affine", TURNED)
+    place = rasterio.Affine(*affine) if affine else None
+    bands, height, width = pixels.shape
+    size = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype}
+    about = {"crs": "EPSG:32633", "transform": place, **size, **about}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "w", driver="GTiff", **about) as file,
+    ):
+        if "colorinterp" in told:
+            file.colorinterp = told["colorinterp"]
+        if "rpcs" in told:
+            file.rpcs = told["rpcs"]
+        file.write(pixels)
+        if "mask" in told:
+            file.write_mask(told["mask"])
+        if "tags" in told:  # else the header is written once, in front
+            file.update_tags(**told["tags"])
+    return path
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_turned_raster_keeps_its_corners_and_all_that_is_said_of_it(tmp_path, scale):
+    world = World(affine=TURNED, crs=UTM)
+    bands = (
+        Band(name="red edge", colour="gray", scale=1e-4, offset=-0.1, unit="sr", own={"nm": "705"}),
+        Band(name="B8 µ", colour="undefined", own={"nm": "842"}),
+    )
+    tags = {"": {"AREA_OR_POINT": "Point", "season": "spring"}, "MISSION": {"orbit": "12"}}
+    pixels = noise((1, 2, 1, 40, 70), "uint16")
+    about = {"world": world, "bands": bands, "nodata": 7.0, "own": {"tags": tags}}
+    source = write(tmp_path / "a.tif", pixels, "geotiff", **about)
+    before, after = read(source)[0], read(enlarge(source, tmp_path / "b.tif", scale))[0]
+    for raster in (before, after):
+        assert raster.bands == bands
+        assert raster.own["tags"] == tags
+        assert (raster.nodata, raster.axes, raster.world.crs) == (7, "CYX", UTM)
+    assert before.world.affine == TURNED
+    np.testing.assert_allclose(corners(after), corners(before), rtol=0, atol=1e-9)
+    with rasterio.open(tmp_path / "b.tif") as file:
+        a, b, c, d, e, f = TURNED
+        wanted = (a / scale, b / scale, c, d / scale, e / scale, f)
+        assert tuple(file.transform)[:6] == pytest.approx(wanted, rel=1e-12)
+        assert file.crs.to_epsg() == 32633
+        assert file.scales == (1e-4, 1)
+    assert not list(tmp_path.glob("*.xml"))
+
+
+def test_what_is_written_is_a_valid_cog_with_mean_overviews(tmp_path):
+    validate = pytest.importorskip("rio_cogeo.cogeo").cog_validate
+    ramp = np.add.outer(np.arange(600), np.arange(1200)).astype(np.float32)[None, None, None]
+    path = write(tmp_path / "a.tif", ramp, "geotiff")
+    valid, errors, warnings = validate(path, strict=True, quiet=True)
+    assert (valid, errors, warnings) == (True, [], [])
+    with rasterio.open(path, overview_level=0) as above:
+        assert above.shape == (300, 600)
+        assert np.array_equal(above.read(1), ramp[0, 0, 0].reshape(300, 2, 600, 2).mean((1, 3)))
+
+
+def test_points_on_the_ground_and_polynomials_are_scaled(tmp_path):
+    points = [(0, 0), (0, 20), (10, 0), (10, 20)]
+    known = tuple(
+        GroundPoint(row=row, column=x, x=10.0 + x, y=50.0 - row, z=1.0, name=str(i + 1), info="")
+        for i, (row, x) in enumerate(points)
+    )
+    world = World(points=known, points_crs=rasterio.CRS.from_epsg(4326).to_wkt())
+    source = write(tmp_path / "a.tif", noise((1, 1, 1, 10, 20), "uint8"), "geotiff", world=world)
+    assert read(source)[0].world == world
+    after = read(enlarge(source, tmp_path / "b.tif", 2))[0]
+    wanted = [(2 * row, 2 * x) for row, x in points]
+    assert [(p.row, p.column) for p in after.world.points] == wanted
+    assert [(p.x, p.y) for p in after.world.points] == [(p.x, p.y) for p in known]
+    pixels = noise((1, 16, 16), "uint8")
+    made(tmp_path / "c.tif", pixels, rpcs=rasterio.rpc.RPC(**RPC), **UNPLACED)
+    assert raster_format(tmp_path / "c.tif") == "geotiff"
+    rpc = read(enlarge(tmp_path / "c.tif", tmp_path / "d.tif", 2))[0].world.rpc
+    assert (rpc["line_off"], rpc["line_scale"], rpc["lat_off"]) == (15.5, 16, 7.5)
+
+
+def test_a_mask_of_its_own_is_read_and_written(tmp_path):
+    pixels = noise((2, 30, 40), "uint8")
+    mask = np.zeros((30, 40), bool)
+    mask[5:, 7:] = True
+    source = made(tmp_path / "a.tif", pixels, mask=mask)
+    raster, _, valid = read(source)
+    assert raster.masked
+    assert np.array_equal(valid[0, :, 0], [mask, mask])
+    raster, back, valid = read(enlarge(source, tmp_path / "b.tif", 2))
+    assert raster.masked
+    assert np.array_equal(valid[0, 1, 0], enlarged(mask, 2))
+    assert np.array_equal(back[0, :, 0], enlarged(pixels, 2))
+    assert not list(tmp_path.glob("*.msk"))
+
+
+def test_what_is_transparent_is_invalid_in_all_bands_but_the_opacity(tmp_path):
+    pixels = noise((4, 9, 9), "uint16")
+    pixels[3] = 65535
+    pixels[3, 2, 3] = 0
+    colours = [rasterio.enums.ColorInterp[c] for c in ("blue", "green", "red", "alpha")]
+    source = made(tmp_path / "a.tif", pixels, colorinterp=colours)
+    target = enlarge(source, tmp_path / "b.tif", 2)
+    for path, count in ((source, 3), (target, 12)):
+        raster, _, valid = read(path)
+        assert [band.colour for band in raster.bands] == ["blue", "green", "red", "alpha"]
+        assert not raster.masked
+        assert (~valid).sum() == count
+        assert valid[0, 3].all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize(
+    "colours", ["gray", "red green blue", "red green blue alpha", "gray x x x"]
+)
+def test_four_bands_are_a_colour_image_only_if_they_say_so(tmp_path, dtype, colours):
+    names = colours.replace("x", "undefined").split()
+    bands = tuple(Band(colour=name) for name in names)
+    pixels = noise((1, len(bands), 1, 9, 9), dtype)
+    path = write(tmp_path / "a.tif", pixels, "geotiff", bands=bands)
+    assert [band.colour for band in read(path)[0].bands] == names
+
+
+def test_pixels_that_point_to_their_middle_lie_where_gdal_says(tmp_path):
+    source = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), tags={"AREA_OR_POINT": "Point"})
+    before, after = read(source)[0], read(enlarge(source, tmp_path / "b.tif", 4))[0]
+    assert after.own["tags"][""]["AREA_OR_POINT"] == "Point"
+    np.testing.assert_allclose(corners(after), corners(before), rtol=0, atol=1e-9)
+
+
+def test_statistics_and_print_sizes_do_not_go_along(tmp_path):
+    tags = {"TIFFTAG_XRESOLUTION": "300", "STATISTICS_MEAN": "1", "kept": "yes"}
+    source = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), tags=tags)
+    said = read(enlarge(source, tmp_path / "b.tif", 2))[0].own["tags"][""]
+    assert said == {"AREA_OR_POINT": "Area", "kept": "yes"}
+
+
+def test_a_nodata_number_that_the_type_has_not_is_left_out(tmp_path):
+    path = write(tmp_path / "a.tif", noise((1, 1, 1, 9, 9), "uint8"), "geotiff", nodata=-9999.0)
+    assert read(path)[0].nodata is None
+
+
+def test_a_palette_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    about = {"height": 8, "width": 8, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    about["transform"] = rasterio.Affine(*TURNED)
+    with rasterio.open(path, "w", driver="GTiff", **about) as file:
+        file.write_colormap(1, {0: (0, 0, 0), 1: (255, 0, 0)})
+    with pytest.raises(MediaError, match="names of classes, between which there is nothing"):
+        open_raster(path)
+
+
+def test_a_file_that_ends_early_is_refused_where_it_is_read(tmp_path):
+    path = made(tmp_path / "a.tif", noise((1, 200, 200), "uint8"), compress="deflate")
+    data = path.read_bytes()
+    path.write_bytes(data[:20000])
+    source = open_raster(path)
+    with pytest.raises(MediaError, match="is a damaged GeoTIFF"):
+        source.read(whole(source.raster))
+    source.close()
+    path.write_bytes(data[:100])
+    with pytest.raises(MediaError, match=r"is a damaged TIFF .*; fetch it again"):
+        open_raster(path)
+
+
+def test_a_coordinate_system_that_cannot_be_read_is_refused(tmp_path):
+    path = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"))
+    data = path.read_bytes()
+    key = np.array([3072, 0, 1, 32633], np.uint16)  # ProjectedCRSGeoKey
+    assert data.count(key.tobytes()) == 1
+    path.write_bytes(data.replace(key.tobytes(), np.array([*key[:3], 29999], "u2").tobytes()))
+    with pytest.raises(MediaError, match="coordinate system that GDAL cannot read; assign one"):
+        open_raster(path)
+
+
+def test_stacks_units_and_number_types_that_geotiff_has_not_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no stacks, and this one has 6 planes"):
+        write(tmp_path / "a.tif", noise((2, 1, 3, 9, 9), "uint8"), "geotiff")
+    with pytest.raises(ConfigError, match="no float16 numbers"):
+        write(tmp_path / "a.tif", noise((1, 1, 1, 9, 9), "float16"), "geotiff")
+    world = World(affine=TURNED, units=("nanometer", "nanometer"), depth=Step())
+    with pytest.raises(ConfigError, match="how many nanometers"):
+        write(tmp_path / "a.tif", noise((1, 1, 1, 9, 9), "uint8"), "geotiff", world=world)
+
+
+def test_absurd_sizes_are_refused_before_any_pixel_is_read(tmp_path):
+    about = {"height": 2**30, "width": 2**30, "sparse_ok": True, "bigtiff": "yes"}
+    about |= {"blockxsize": 2**20, "blockysize": 2**20, "count": 1, "dtype": "uint8"}
+    about |= {"transform": rasterio.Affine(*TURNED), "tiled": True}
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32633", **about):
+        pass
+    assert path.stat().st_size < 2**25
+    with pytest.raises(MediaError, match="claims an absurd 1073741824 x 1073741824 px"):
+        open_raster(path)
+
+
+def test_pieces_that_must_be_unpacked_whole_have_a_limit(tmp_path, monkeypatch):
+    path = made(tmp_path / "a.tif", noise((1, 200, 200), "uint8"), compress="deflate")
+    monkeypatch.setattr("srpipe.io.raster.SEGMENT_BYTES_MAX", 1000)
+    with pytest.raises(MediaError, match=r"packed in pieces of .* store it in tiles of 512 px"):
+        open_raster(path)

@@ -1,0 +1,230 @@
+import struct
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import tifffile
+from raster_files import MICROSCOPE, enlarge, noise, read, whole, write
+
+from srpipe.errors import ConfigError, MediaError
+from srpipe.io import ome
+from srpipe.io.raster import Band, Step, Window, World
+from srpipe.io.raster_formats import open_raster
+
+ABOUT = {
+    "axes": "TCZYX",
+    "PhysicalSizeX": 0.4,
+    "PhysicalSizeXUnit": "µm",
+    "PhysicalSizeY": 300.0,
+    "PhysicalSizeYUnit": "nm",
+    "PhysicalSizeZ": 1.5,
+    "TimeIncrement": 2.5,
+    "SignificantBits": 12,
+    "Channel": {"Name": ["DNA", "actin"], "Color": [16711935, -16776961]},
+}
+
+
+def test_a_stack_keeps_axes_channels_sizes_and_units(tmp_path):
+    pixels = noise((3, 2, 5, 20, 30), "uint16")
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata=ABOUT, photometric="minisblack")
+    raster, back, _ = read(tmp_path / "a.ome.tif")
+    assert np.array_equal(back, pixels)
+    assert raster.bands == (Band(name="DNA", tint="00FF00"), Band(name="actin", tint="FF0000"))
+    raster, back, _ = read(enlarge(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif", 2))
+    assert np.array_equal(back, pixels.repeat(2, -2).repeat(2, -1))
+    assert raster.world == World(
+        affine=(0.2, 0, 0, 0, 150, 0),
+        units=("nanometer", "micrometer"),
+        depth=Step(size=1.5, unit="micrometer"),
+        time=Step(size=2.5, unit="second"),
+    )
+    assert [band.name for band in raster.bands] == ["DNA", "actin"]
+    assert (raster.axes, raster.bits) == ("TCZYX", 12)
+
+
+def test_other_readers_see_the_same_axes_and_a_pyramid_of_means(tmp_path):
+    pixels = noise((2, 3, 2, 530, 1030), "uint16")
+    path = write(tmp_path / "a.ome.tif", pixels, "ometiff", world=MICROSCOPE)
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        assert (series.axes, series.shape, file.is_bigtiff) == ("TCZYX", pixels.shape, False)
+        assert [level.shape[-2:] for level in series.levels] == [
+            (530, 1030),
+            (265, 515),
+            (133, 258),
+        ]
+        assert np.array_equal(series.asarray(), pixels)
+        fours = pixels.reshape(2, 3, 2, 265, 2, 515, 2).mean((-3, -1))
+        assert np.array_equal(series.levels[1].asarray(), np.rint(fours))
+        page = file.pages[0]
+        assert (page.tile, page.compression.name) == ((512, 512), "ADOBE_DEFLATE")
+        x = page.tags["XResolution"].value
+        assert x[0] / x[1] == pytest.approx(1e4 / 0.4)
+
+
+@pytest.mark.parametrize("packed", ["strips", "tiles", "planes", "plain"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_windows_of_files_that_are_packed_in_any_way(tmp_path, packed, order):
+    pixels = noise((3, 70, 90, 3), "uint16")
+    about = {
+        "strips": {"compression": "zlib", "rowsperstrip": 7, "predictor": True},
+        "tiles": {"compression": "lzw", "tile": (32, 16)},
+        "planes": {"compression": "zlib", "planarconfig": "separate", "rowsperstrip": 11},
+        "plain": {},
+    }[packed]
+    stored = np.moveaxis(pixels, -1, 1) if packed == "planes" else pixels
+    path = tmp_path / "a.tif"
+    about |= {"photometric": "rgb", "byteorder": order, "metadata": None}
+    tifffile.imwrite(path, stored, **about)
+    raster, back, _ = read(path)
+    assert (raster.axes, raster.shape) == ("CZYX", (1, 3, 3, 70, 90))
+    assert [band.colour for band in raster.bands] == ["red", "green", "blue"]
+    assert np.array_equal(back[0], np.moveaxis(pixels, -1, 0))
+    source = open_raster(path)
+    for y, x in [((0, 1), (0, 1)), ((13, 69), (15, 33)), ((69, 70), (0, 90))]:
+        part = source.read(Window((0, 1), (1, 3), y, x)).pixels
+        assert np.array_equal(part, back[:, :, 1:3, slice(*y), slice(*x)])
+    source.close()
+    target = enlarge(path, tmp_path / "b.ome.tif", 2)
+    with tifffile.TiffFile(target) as file:
+        assert (file.series[0].axes, file.pages[0].photometric.name) == ("ZYXS", "RGB")
+
+
+def test_imagej_hyperstacks_keep_their_calibration(tmp_path):
+    pixels = noise((4, 3, 2, 9, 11), "uint16")  # TZCYX
+    about = {"axes": "TZCYX", "unit": "micron", "spacing": 0.7, "finterval": 3.0}
+    resolution = {"resolution": (4.0, 5.0)}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, metadata=about, **resolution)
+    raster, back, _ = read(tmp_path / "a.tif")
+    assert np.array_equal(back, pixels.swapaxes(1, 2))
+    assert raster.world.affine == (0.25, 0, 0, 0, 0.2, 0)
+    assert raster.world.units == ("micrometer", "micrometer")
+    assert (raster.world.depth, raster.world.time) == (
+        Step(size=0.7, unit="micrometer"),
+        Step(size=3.0, unit="second"),
+    )
+    after = read(enlarge(tmp_path / "a.tif", tmp_path / "b.ome.tif", 2))[0]
+    assert after.world == raster.world.enlarged(2)
+
+
+def test_what_we_know_nothing_of_goes_over(tmp_path):
+    objective = (
+        "<Instrument ID='Instrument:0'><Objective ID='Objective:0' LensNA='1.4'/></Instrument>"
+    )
+    with_more = (
+        f"<OME xmlns='{ome.SPACE}'>{objective}<Image ID='Image:0' Name='cells'><Pixels"
+        " ID='Pixels:0' DimensionOrder='XYCZT' Type='uint8' SizeX='9' SizeY='8' SizeC='2' SizeZ='1'"
+        " SizeT='1'><Channel ID='Channel:0:0' Fluor='DAPI'/><Channel ID='Channel:0:1'/><TiffData/>"
+        "<Plane TheC='1' TheZ='0' TheT='0' ExposureTime='20'/></Pixels></Image>"
+        "<ROI ID='ROI:0'/></OME>"
+    )
+    path = tmp_path / "a.ome.tif"
+    about = {"photometric": "minisblack", "metadata": None, "description": with_more}
+    tifffile.imwrite(path, noise((2, 8, 9), "uint8"), **about)
+    assert "its regions of interest would no longer fit" in read(path)[0].notices[0]
+    with tifffile.TiffFile(enlarge(path, tmp_path / "b.ome.tif", 2)) as file:
+        root = ElementTree.fromstring(file.ome_metadata)
+    space = f"{{{ome.SPACE}}}"
+    pixels = ome.pixels_of(root)
+    order = [element.tag.removeprefix(space) for element in pixels]
+    assert order == ["Channel", "Channel", "TiffData", "Plane"]
+    assert pixels.attrib["SizeX"] == "18"
+    assert pixels[0].get("Fluor") == "DAPI"
+    assert pixels[3].get("ExposureTime") == "20"
+    assert root.find(f"{space}Instrument/{space}Objective").get("LensNA") == "1.4"
+    assert root.find(f"{space}ROI") is None
+
+
+def test_the_larger_of_two_images_is_named_as_the_one(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as file:
+        file.write(noise((20, 20), "uint8"))
+        file.write(noise((5, 5), "uint8"))
+    raster = read(path)[0]
+    assert raster.shape[3:] == (20, 20)
+    assert "only the first of its 2 images is enlarged" in raster.notices[0]
+
+
+def test_white_that_is_zero_stays_so(tmp_path):
+    pixels = noise((4, 9, 9), "uint8")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite", metadata=None)
+    target = enlarge(tmp_path / "a.tif", tmp_path / "b.ome.tif", 1)
+    with tifffile.TiffFile(target) as file:
+        assert file.pages[0].photometric.name == "MINISWHITE"
+        assert np.array_equal(file.asarray(), pixels)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_file_that_ends_early_is_refused(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    pixels = noise((4, 60, 60), "int16")
+    tifffile.imwrite(path, pixels, compression=compression, photometric="minisblack")
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(MediaError, match=r"ends before|is a damaged TIFF"):
+        read(path)
+
+
+def test_pixels_in_other_files_are_refused(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, noise((2, 8, 9), "uint8"), photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        text = file.ome_metadata
+    other = '<TiffData><UUID FileName="../b.ome.tif">urn:uuid:1</UUID></TiffData></Pixels>'
+    text = text.replace("</Pixels>", other)
+    about = {"photometric": "minisblack", "metadata": None, "description": text}
+    tifffile.imwrite(path, noise((2, 8, 9), "uint8"), **about)
+    with pytest.raises(MediaError, match="one of several files of a data set"):
+        open_raster(path)
+
+
+def test_axes_that_are_not_known_are_named(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise((2, 2, 2, 8, 9), "uint8"), photometric="minisblack")
+    with pytest.raises(MediaError, match="has axes QQQ before its planes; srpipe knows T, C and Z"):
+        open_raster(path)
+
+
+def test_pieces_that_must_be_unpacked_whole_have_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("srpipe.io.raster.SEGMENT_BYTES_MAX", 1000)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise((60, 60), "int16"), compression="zlib")
+    with pytest.raises(MediaError, match=r"packed in pieces of .* store it in tiles of 512 px"):
+        open_raster(path)
+    tifffile.imwrite(path, noise((60, 60), "int16"))  # not packed at all
+    assert read(path)[0].shape == (1, 1, 1, 60, 60)
+
+
+def test_an_absurd_size_is_refused_before_any_pixel_is_read(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise((60, 60), "int16"), tile=(16, 16), compression="zlib")
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages[0].tags
+        for name in ("ImageWidth", "ImageLength"):
+            offset = tags[name].offset
+            data[offset : offset + 12] = struct.pack("<HHII", tags[name].code, 4, 1, 2**31)
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match=r"absurd|damaged"):
+        open_raster(path)
+
+
+def test_what_would_be_lost_is_refused(tmp_path):
+    pixels = noise((1, 1, 1, 9, 9), "uint8")
+    path = tmp_path / "a.ome.tif"
+    for about in ({"crs": "LOCAL_CS"}, {"affine": (1, 1, 0, 1, -1, 0)}):
+        with pytest.raises(ConfigError, match="cannot say where on the ground"):
+            write(path, pixels, "ometiff", world=World(**about))
+    with pytest.raises(ConfigError, match="cannot say which of its pixels are valid"):
+        write(path, pixels, "ometiff", nodata=3.0)
+    with pytest.raises(ConfigError, match="no int64 numbers"):
+        write(path, pixels.astype("int64"), "ometiff")
+
+
+def test_tiles_that_two_windows_share_are_unpacked_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise((64, 64), "int16"), tile=(32, 32), compression="zlib")
+    source = open_raster(path)
+    source.read(whole(source.raster))
+    source._file.filehandle.close()
+    source.read(whole(source.raster))
+    source.close()

@@ -1,0 +1,112 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from srpipe import zoo
+from srpipe.errors import ConfigError
+from srpipe.models import MODELS
+from training.adversarial import GAMES
+from training.discriminators import PooledCritic, VGGCritic
+from training.losses import LOSSES
+from training.recipe import SHIPPED, Recipe, read, to_dict
+
+ALL = sorted(SHIPPED.glob("*.toml"))
+STAGES = {"eagcl": 2, "attsrgan": 2, "dggn": 2, "rdam": 1, "gpsr": 1}
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_every_shipped_recipe_names_its_own_weights_and_can_be_built(path):
+    recipe = read(path)
+    model = recipe.model
+    assert f"{model.family}-{model.preset}-x{model.scale}-{model.stage}" == path.stem
+    spec = MODELS[model.family]
+    assert model.scale in spec.scales
+    with torch.device("meta"):
+        spec.build(scale=model.scale, **spec.presets[model.preset])
+        if recipe.losses.adversarial or recipe.losses.gradient_adversarial:
+            assert recipe.critic.game in GAMES
+            if recipe.critic.network == "vgg":
+                VGGCritic(recipe.data.patch, width=recipe.critic.width, norm=recipe.critic.norm)
+            else:
+                PooledCritic(width=recipe.critic.width, norm=recipe.critic.norm)
+    assert recipe.data.patch % model.scale == 0
+    assert not recipe.losses.gradient_branch or spec.gradient
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_every_part_of_a_network_is_reached_by_a_loss_of_its_recipe(path):
+    """A gradient branch without a loss of its own would not learn what a gradient is."""
+    recipe = read(path)
+    weights = dataclasses.asdict(recipe.losses)
+    assert any(weights[name] for name in (*LOSSES, "perceptual", "lpips"))
+    assert MODELS[recipe.model.family].gradient == bool(recipe.losses.gradient_branch)
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_a_recipe_starts_from_what_another_recipe_makes(path):
+    start = read(path).model.start
+    assert not start or start in {p.stem for p in ALL}
+    assert ("perception" in path.stem) <= bool(start)
+
+
+@pytest.mark.parametrize("family", STAGES)
+def test_every_preset_and_scale_of_a_model_has_a_recipe_for_each_stage(family):
+    wanted = {
+        f"{family}-{preset}-x{scale}-{stage}"
+        for preset in ("paper", "lite")
+        for scale in MODELS[family].scales
+        for stage in zoo.STAGES[: STAGES[family]]
+        if family != "attsrgan" or scale == 4
+    }
+    assert {p.stem for p in ALL if p.stem.startswith(family)} == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optimiser.lerning_rate=1", "did you mean 'optimiser.learning_rate"),
+        ("dta.batch=1", "did you mean 'data"),
+        ("data.batch=many", "data.batch takes int"),
+        ("data.batch=1.5", "data.batch takes int"),
+        ("data.noise=[1]", "data.noise takes two numbers"),
+        ("data.noise=5", "data.noise takes two numbers"),
+        ("data.reduction=bicbic", "data.reduction cannot be 'bicbic'; did you mean 'bicubic'"),
+        ("critic.game=ragen", "critic.game cannot be 'ragen'; did you mean 'ragan'"),
+        ("model.stage=first", "model.stage cannot be 'first'; there are fidelity, perception"),
+        ("schedule.halve_at=often", "schedule.halve_at takes a list of numbers"),
+        ("critic.game=wgan-gp", "batch norm mixes them; set critic.norm = none"),
+        ("run.devices=3", "a batch of 8 cannot be shared by 3 devices"),
+        ("data=1", "write section.key=value"),
+        ("batch", "write section.key=value"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(change, message):
+    with pytest.raises(ConfigError, match=message):
+        read(SHIPPED / "eagcl-lite-x4-fidelity.toml", [change])
+
+
+def test_a_missing_recipe_and_a_missing_key_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing is no recipe.*there are .*eagcl-lite-x4"):
+        read(tmp_path / "nothing")
+    (tmp_path / "short.toml").write_text("[data]\npatch = 32\n")
+    with pytest.raises(ConfigError, match=r"the recipe's section data.*batch"):
+        read(tmp_path / "short.toml")
+
+
+def test_lists_are_read_as_they_are_declared():
+    recipe = read(
+        SHIPPED / "eagcl-lite-x4-fidelity.toml",
+        ["schedule.halve_at=[5, 9]", "data.noise=[0, 12.5]", "data.jpeg=[30, 95]"],
+    )
+    assert recipe.schedule.halve_at == (5, 9)
+    assert recipe.data.noise == (0.0, 12.5)
+    assert recipe.data.jpeg == (30, 95)
+
+
+def test_a_recipe_as_plain_values_makes_the_same_recipe():
+    from training.recipe import _build
+
+    recipe = read(SHIPPED / "eagcl-lite-x4-perception.toml")
+    assert _build(Recipe, json.loads(json.dumps(to_dict(recipe))), "") == recipe

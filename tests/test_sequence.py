@@ -1,0 +1,153 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import video_files as clips
+from PIL import Image
+
+from srpipe import upscale
+from srpipe.errors import ConfigError, MediaError, TargetError
+from srpipe.io import format_of
+from srpipe.io.sequence import files, is_sequence, numbers
+from srpipe.io.video import VideoSource
+from srpipe.settings import RunSettings
+
+
+@pytest.fixture
+def settings(toy):
+    return lambda **values: RunSettings(
+        **{"model": "toy", "weights": toy, "perception": 0.0} | values
+    )
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def test_a_pattern_stands_for_its_files_in_order(tmp_path):
+    for name in ("a9.png", "a10.png", "a11.png", "b10.png", "a10.jpg", "ax.png"):
+        (tmp_path / name).touch()
+    pattern = tmp_path / "a%d.png"
+    assert is_sequence(pattern)
+    assert not is_sequence(tmp_path / "a9.png")
+    assert numbers(pattern) == range(9, 12)
+    assert [path.name for path in files(pattern)] == ["a9.png", "a10.png", "a11.png"]
+    assert files(tmp_path / "a9.png") == [tmp_path / "a9.png"]
+    (tmp_path / "100%d.mp4").touch()
+    assert not is_sequence(tmp_path / "100%d.mp4"), "such a file may be there"
+
+
+def test_zeros_belong_to_the_name(tmp_path):
+    for name in ("0009.png", "0010.png", "11.png"):
+        (tmp_path / name).touch()
+    assert numbers(tmp_path / "%04d.png") == range(9, 11)
+
+
+def test_a_gap_or_nothing_is_refused_in_one_line(tmp_path):
+    for number in (1, 2, 4):
+        (tmp_path / f"{number}.png").touch()
+    with pytest.raises(MediaError, match="number 3 is missing between 1 and 4"):
+        format_of(tmp_path / "%d.png")
+    with pytest.raises(MediaError, match="no pictures of such names"):
+        numbers(tmp_path / "%03d.png")
+    with pytest.raises(MediaError, match="cannot be read"):
+        numbers(tmp_path / "no" / "%03d.png")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "fmt", "bits"),
+    [
+        (".png", "rgb24", 8),
+        (".png", "rgb48be", 16),
+        (".png", "gray16be", 16),
+        (".tif", "rgb48le", 16),
+        (".jpg", "yuvj420p", 8),
+    ],
+)
+def test_numbered_pictures_are_read_as_one_video(tmp_path, suffix, fmt, bits):
+    source = VideoSource(clips.sequence(tmp_path, suffix, fmt), picture_rate=Fraction(24000, 1001))
+    frames = list(source)
+    assert [f.pts * source.time_base for f in frames] == [
+        Fraction(1001 * n, 24000) for n in range(5)
+    ]
+    assert (source.count, source.layout.bits) == (5, bits)
+    assert any("24000/1001 a second are taken" in text for text in source.notices)
+
+
+def test_a_folder_name_with_a_percent_sign_is_no_pattern(tmp_path):
+    pattern = clips.sequence(tmp_path)
+    folder = pattern.parent.rename(tmp_path / "50%d")
+    assert len(list(VideoSource(folder / pattern.name))) == 5
+
+
+@pytest.mark.parametrize(
+    ("fmt", "suffix"), [("rgb24", ".png"), ("rgb48be", ".png"), ("rgb48be", ".tif")]
+)
+def test_pictures_become_larger_pictures_with_their_numbers(tmp_path, settings, fmt, suffix):
+    source = clips.sequence(tmp_path, fmt=fmt)
+    result = upscale(source, tmp_path / "out" / f"%04d{suffix}", settings())
+    assert result.target == tmp_path / "out"
+    assert (result.frames, result.checked["frames"]) == (5, 5)
+    assert sorted(p.name for p in result.target.iterdir()) == [
+        *(f"{number:04}{suffix}" for number in range(7, 12)),
+        "times.txt",
+    ]
+    for number, after in enumerate(VideoSource(tmp_path / "out" / f"%04d{suffix}")):
+        fine = "rgb48le" if fmt.endswith("be") else "rgb24"
+        before = clips.pattern(number, fine, 48, 64).to_ndarray(format=fine)
+        assert np.array_equal(after.planes[0], before.repeat(2, 0).repeat(2, 1))
+    assert upscale(source, tmp_path / "out" / f"%04d{suffix}", settings()).status == "skipped"
+    with pytest.raises(TargetError, match="is a folder with files in it; remove it"):
+        upscale(source, tmp_path / "out" / "%04d.png", settings(overwrite=True))
+
+
+def test_a_video_becomes_pictures_and_says_what_they_cannot_hold(tmp_path, settings):
+    path = clips.make(tmp_path / "a.mkv", times=clips.UNEVEN, extras=[clips.sound("eng")])
+    result = upscale(path, tmp_path / "out" / "%d.png", settings())
+    assert any("1 audio are left out; .mkv holds them" in text for text in result.notices)
+    assert pixels(tmp_path / "out" / "1.png").shape == (96, 128, 3)
+    first, *times = (tmp_path / "out" / "times.txt").read_text().split("\n")[:-1]
+    assert first == "# timestamp format v2"
+    assert [float(time) for time in times] == clips.UNEVEN
+
+
+def test_ten_bits_become_sixteen(tmp_path, settings):
+    path = clips.make(tmp_path / "a.mkv", fmt="yuv420p10le", times=[0])
+    upscale(path, tmp_path / "out" / "%d.png", settings())
+    with av.open(str(tmp_path / "out" / "1.png")) as file:
+        assert next(file.decode(video=0)).format.name == "rgb48be"
+
+
+def test_a_video_of_pictures_lies_beside_them(tmp_path, settings):
+    result = upscale(clips.sequence(tmp_path), settings=settings(rate="10"))
+    assert result.target == tmp_path / "in" / "in_toy_x2.mkv"
+    assert [t for _, t, _ in clips.pictures(result.target)] == [Fraction(n, 10) for n in range(5)]
+
+
+def test_an_option_that_the_encoder_lacks_is_refused_before_any_work(tmp_path, settings):
+    path = clips.make(tmp_path / "a.mkv", times=[0])
+    with pytest.raises(ConfigError, match="the encoder png has no option preset"):
+        upscale(path, tmp_path / "out" / "%d.png", settings(options=(("preset", "slow"),)))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mkv"]
+
+
+def test_a_turn_in_exif_is_kept_though_pyav_knows_no_exif(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(2):
+        flat = np.full((32, 48, 3), 90, np.uint8)
+        Image.fromarray(flat).save(tmp_path / f"{number}.jpg", exif=exif)
+    source = VideoSource(tmp_path / "%d.jpg")
+    assert source.rotation == -90
+    assert source.display_matrix[:5] == (0, 65536, 0, -65536, 0)
+    assert len(list(source)) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [("in/x%04d.png", "a folder of their own"), ("out/%d.jpg", ".png, .tif")]
+)
+def test_a_place_that_does_not_suit_is_refused(tmp_path, settings, target, words):
+    with pytest.raises(ConfigError, match=words):
+        upscale(clips.sequence(tmp_path), tmp_path / target, settings())

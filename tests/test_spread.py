@@ -1,0 +1,93 @@
+"""Two processes on one video, and what becomes of it where one of them is lost."""
+
+import logging
+import threading
+from pathlib import Path
+
+import dask
+import distributed  # noqa: F401 - so that its settings are there before one is changed
+import pytest
+from test_jobs import names
+from test_video_resume import FAST, decoded, long_clip
+
+from srpipe import jobs
+from srpipe.errors import Cancelled, ConfigError, DeviceError
+from srpipe.jobs.target import part_of
+from srpipe.settings import RunSettings
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture
+def settings(toy, monkeypatch):
+    """Settings for two workers that have the toy network."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    preload = str(Path(__file__).with_name("toy_worker.py"))
+    with dask.config.set({"distributed.worker.preload": [preload]}):
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        yield lambda **values: RunSettings(
+            **{"model": "toy", "weights": toy, "perception": 0.0, "options": FAST, "workers": 2}
+            | values
+        )
+
+
+def test_two_workers_make_what_one_process_makes(tmp_path, settings):
+    source = long_clip(tmp_path / "in.mp4")
+    seen = []
+    one = jobs.upscale(source, tmp_path / "one.mp4", settings(workers=None))
+    two = jobs.upscale(source, tmp_path / "two.mp4", settings(), report=seen.append)
+    assert decoded(two.target) == decoded(one.target)
+    assert two.frames == one.frames == 400
+    assert two.limited_by in ("decode", "infer", "encode")
+    assert (two.device, two.precision) == ("cpu", "fp32")
+    assert names(tmp_path) == ["in.mp4", "one.mp4", "two.mp4"]
+
+
+def test_a_lost_worker_costs_its_unit_and_no_more(tmp_path, settings, monkeypatch):
+    source = long_clip(tmp_path / "in.mp4")
+    monkeypatch.setenv("SRPIPE_TEST_KILL", "00000192-00000288")
+    monkeypatch.setenv("SRPIPE_TEST_ONCE", str(tmp_path / "killed"))
+    result = jobs.upscale(source, tmp_path / "out.mp4", settings())
+    assert (tmp_path / "killed").exists()
+    assert result.checked["frames"] == 400
+
+
+def test_a_unit_that_ends_every_worker_is_named_and_the_others_are_kept(
+    tmp_path, settings, monkeypatch
+):
+    source = long_clip(tmp_path / "in.mp4")
+    monkeypatch.setenv("SRPIPE_TEST_KILL", "00000096-00000192")
+    with pytest.raises(DeviceError, match=r"1 of 5 units failed, 00000096-00000192 first: .*ended"):
+        jobs.upscale(source, tmp_path / "out.mp4", settings())
+    pieces = sorted(path.stem for path in part_of(tmp_path / "out.mp4").glob("*.piece"))
+    assert len(pieces) == 4
+    monkeypatch.delenv("SRPIPE_TEST_KILL")
+    result = jobs.upscale(source, tmp_path / "out.mp4", settings(workers=None))
+    assert result.checked["frames"] == 400
+    assert names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+def test_cancelling_ends_the_workers_and_keeps_what_is_done(tmp_path, toy, settings):
+    import toy as network
+
+    slow = network.install(tmp_path / "weights", sleep_s=0.02)
+    source = long_clip(tmp_path / "in.mp4")
+    stop = threading.Event()
+
+    def after_two(event):
+        if len(list(part_of(tmp_path / "out.mp4").glob("*.piece"))) >= 2:
+            stop.set()
+
+    threading.Thread(target=lambda: [stop.wait(0.1) or after_two(None) for _ in range(600)]).start()
+    with pytest.raises(Cancelled, match=r"of 400 frames are kept, and the same command goes on"):
+        jobs.upscale(source, tmp_path / "out.mp4", settings(weights=slow), cancelled=stop)
+    result = jobs.upscale(source, tmp_path / "out.mp4", settings(weights=slow, workers=None))
+    assert result.checked["frames"] == 400
+
+
+def test_a_scheduler_that_is_not_there_is_named(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr("srpipe.jobs.spread._WAIT_S", 1)
+    source = long_clip(tmp_path / "in.mp4", frames=4)
+    with pytest.raises(ConfigError, match=r"no Dask scheduler .* answers at tcp://127\.0\.0\.1:9"):
+        jobs.upscale(source, None, settings(workers=None, scheduler="tcp://127.0.0.1:9"))
+    assert names(tmp_path) == ["in.mp4"]

@@ -1,0 +1,36 @@
+"""Loaded by each worker process of a test: the toy network, and what is to go wrong there.
+
+The environment says what: SRPIPE_TEST_KILL=NAME ends the process, as the system does where memory
+runs out, when the unit of that name begins; with SRPIPE_TEST_ONCE=FILE only where there is no such
+file yet.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import toy
+
+from srpipe.jobs import raster, video
+from srpipe.models import MODELS
+
+MODELS["toy"] = toy.SPEC
+VICTIM = os.environ.get("SRPIPE_TEST_KILL")
+ONCE = os.environ.get("SRPIPE_TEST_ONCE")
+
+
+def deadly(begin):
+    def begun(self, unit, *rest):
+        if unit.name == VICTIM and not (ONCE and Path(ONCE).exists()):
+            if ONCE:
+                Path(ONCE).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return begin(self, unit, *rest)
+
+    return begun
+
+
+video.VideoWorker.sink = deadly(video.VideoWorker.sink)
+raster.RasterWorker._done = deadly(raster.RasterWorker._done)

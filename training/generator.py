@@ -1,0 +1,67 @@
+"""The network that a recipe trains, with the weights it starts from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from srpipe import zoo
+from srpipe.errors import ConfigError, WeightsError
+from srpipe.models import MODELS
+from srpipe.settings import nearest
+from training import recipe
+
+
+def build(model: recipe.Model) -> tuple[nn.Module, str]:
+    """The network, and in words what it starts from.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such family, preset or scale.
+    WeightsError
+        If the weights to start from are missing, or nothing of them fits.
+    """
+    if model.family not in MODELS:
+        raise ConfigError(f"there is no model {model.family!r}{nearest(model.family, MODELS)}")
+    spec = MODELS[model.family]
+    if model.preset not in spec.presets:
+        raise ConfigError(
+            f"{model.family} has no preset {model.preset!r}{nearest(model.preset, spec.presets)}"
+        )
+    if model.scale not in spec.scales:
+        raise ConfigError(
+            f"{model.family} enlarges {' or '.join(map(str, spec.scales))} times, not {model.scale}"
+        )
+    network = spec.build(scale=model.scale, **spec.presets[model.preset])
+    told = f"{model.family}-{model.preset}-x{model.scale} from scratch"
+    if model.start:
+        told = _start(network, model)
+    return network.to(memory_format=torch.channels_last), told
+
+
+def _start(network: nn.Module, model: recipe.Model) -> str:
+    """Take from a card's weights what has an equal name and shape; all, of the same network."""
+    path = Path(model.start)
+    card = zoo.Card.read(path if path.suffix == ".json" else zoo.SHIPPED / f"{path}.json")
+    state = network.state_dict()
+    found = zoo.tensors(card)
+    taken = {k: v for k, v in found.items() if k in state and v.shape == state[k].shape}
+    same = card.name == f"{model.family}-{model.preset}-x{model.scale}"
+    if not taken or (same and len(taken) < len(state)):
+        raise WeightsError(
+            f"{len(taken)} of the {len(state)} tensors of {model.family}-{model.preset}"
+            f"-x{model.scale} have their like in {card.stem}; start from another card, or from none"
+        )
+    network.load_state_dict(taken, strict=False)
+    share = sum(v.numel() for v in taken.values()) / sum(v.numel() for v in state.values())
+    return f"{len(taken)} of {len(state)} tensors ({share:.0%} of the parameters) from {card.stem}"
+
+
+def enlarged(network: nn.Module, low: Tensor, *, edges: bool) -> tuple[Tensor, Sequence[Tensor]]:
+    """The network's image and, where they are asked for, its gradient maps, coarse to fine."""
+    if not edges:
+        return network(low), ()
+    image, maps = network(low, return_gradient=True)
+    return image, (maps,) if isinstance(maps, Tensor) else maps

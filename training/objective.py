@@ -1,0 +1,52 @@
+"""What the generator makes small, but for the critics: a recipe's losses, weighed, by name."""
+
+from collections.abc import Sequence
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from training.losses import LOSSES, Lpips, Perceptual, gradient_supervision
+from training.recipe import Losses
+
+
+class Objective:
+    """The losses of a recipe that have a weight.
+
+    Raises
+    ------
+    ConfigError
+        If a package that a loss needs is not installed.
+    WeightsError
+        If the file with the weights of a loss's network is missing or holds others.
+    """
+
+    def __init__(self, weights: Losses, fabric: Fabric) -> None:
+        self.weights, self.fabric = weights, fabric
+        self.networks: dict[str, nn.Module] = {}
+        if weights.perceptual:
+            vgg = Perceptual(weights.vgg, criterion=weights.vgg_criterion)
+            self.networks["perceptual"] = vgg.to(fabric.device)
+        if weights.lpips:
+            lpips = Lpips(weights.lpips_net, weights.lpips_backbone)
+            self.networks["lpips"] = lpips.to(fabric.device)
+
+    def terms(self, image: Tensor, edges: Sequence[Tensor], truth: Tensor) -> dict[str, Tensor]:
+        """Each loss times its weight.
+
+        Parameters
+        ----------
+        edges : the gradient maps that the network predicts, where `gradient_branch` has a weight
+        """
+        terms = {
+            name: getattr(self.weights, name) * loss(image, truth)
+            for name, loss in LOSSES.items()
+            if getattr(self.weights, name)
+        }
+        if self.weights.gradient_branch:
+            terms["gradient_branch"] = self.weights.gradient_branch * gradient_supervision(
+                edges, truth
+            )
+        with self.fabric.autocast():
+            for name, network in self.networks.items():
+                terms[name] = getattr(self.weights, name) * network(image, truth)
+        return terms

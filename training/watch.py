@@ -1,0 +1,119 @@
+"""What a run shows of itself: a CSV file, lines, a picture, and TensorBoard where installed."""
+
+import csv
+import datetime
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from PIL import Image
+from torch import Tensor
+
+from srpipe.metrics import mean
+from srpipe.pixels import from_unit
+from training.clock import Clock
+from training.recipe import Recipe
+from training.validate import Findings
+
+SHOWN_APART = ("step", "seconds", "samples_per_s")
+"""What a line for people gives in its own way."""
+
+
+class Watch:
+    """The folder of a run, open for writing.
+
+    ``log.csv`` has a line for each entry, ``held_out.png`` the last picture; TensorBoard's files
+    lie beside them. Loss_D, Loss_G, Score_D, Score_G, PSNR and SSIM are what attention-SRGAN's
+    code writes.
+
+    Parameters
+    ----------
+    step : where the run goes on; lines of later steps, which it will take again, are dropped
+    first : whether this process writes; the others only look on
+    """
+
+    def __init__(self, folder: Path, step: int, *, first: bool = True) -> None:
+        self.folder, self.first = folder, first
+        self._window: list[Mapping[str, float]] = []
+        self._since = step, time.monotonic()
+        if first:
+            _drop_after(folder / "log.csv", step)
+            self._file = (folder / "log.csv").open("a", newline="")
+            self._board = _tensorboard(folder, step)
+
+    def see(self, values: Mapping[str, float]) -> None:
+        """Take in the values of one step, whose mean the next entry has."""
+        if self.first:
+            self._window.append(values)
+
+    def entry(self, recipe: Recipe, clock: Clock, found: Findings | None) -> None:
+        """Write what was seen since the last entry, and what was found on held-out pictures."""
+        means = {name: mean([each[name] for each in self._window]) for name in self._window[-1]}
+        (before, then), now = self._since, time.monotonic()
+        entry: dict[str, float | None] = {
+            "step": clock.steps,
+            "seconds": round(clock.seconds, 1),
+            "samples_per_s": (clock.steps - before) * recipe.data.batch / (now - then),
+            "learning_rate": recipe.optimiser.learning_rate * clock.share,
+            "PSNR": found.psnr if found else None,
+            "SSIM": found.ssim if found else None,
+            **dict.fromkeys(("Loss_D", "Loss_G", "Score_D", "Score_G")),
+            **means,
+        }
+        self._since = clock.steps, now
+        self._window.clear()
+        self._write(entry)
+        print(_line(entry, recipe.schedule.iterations, clock.remaining_s), flush=True)
+        if found is not None:
+            self._show(clock.steps, found.picture)
+
+    def _write(self, entry: Mapping[str, float | None]) -> None:
+        writer = csv.DictWriter(self._file, entry)
+        if self._file.tell() == 0:
+            writer.writeheader()
+        writer.writerow({k: v if v is None else f"{v:.7g}" for k, v in entry.items()})
+        self._file.flush()
+        if self._board is not None:
+            for name, value in entry.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, entry["step"])
+
+    def _show(self, step: int, picture: Tensor) -> None:
+        pixels = from_unit(picture, 8).permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(self.folder / "held_out.png")
+        if self._board is not None:
+            self._board.add_image("held out", picture, step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.first:
+            self._file.close()
+            if self._board is not None:
+                self._board.close()
+
+
+def _line(entry: Mapping[str, float | None], iterations: int, remaining_s: float) -> str:
+    """An entry for people: how far, how fast, how long still, and the figures that there are."""
+    left = datetime.timedelta(seconds=round(remaining_s))
+    head = f"{entry['step']:.0f}/{iterations}  {entry['samples_per_s']:.4g} samples/s  {left} left"
+    figures = (f"{k} {v:.4g}" for k, v in entry.items() if v is not None and k not in SHOWN_APART)
+    return "  ".join((head, *figures))
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    header, *rows = path.read_text().splitlines(keepends=True) or [""]
+    kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= step]
+    path.write_text("".join((header, *kept)) if kept else "")
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # of the package tensorboard
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)
