@@ -17,7 +17,8 @@ import av
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import toy
 
-from srpipe import RunSettings, SrpipeError, upscale
+from srpipe import RunSettings, SrpipeError
+from srpipe.jobs import upscale
 from srpipe.models import MODELS
 
 TAGS = "color_range,color_space,color_transfer,color_primaries"

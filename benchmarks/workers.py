@@ -17,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import make_clip
 
-from srpipe import RunSettings, upscale
+from srpipe import RunSettings
+from srpipe.jobs import upscale
 from srpipe.jobs.job import Outcome, Receipt, Unit
 from srpipe.jobs.spread import spread
 

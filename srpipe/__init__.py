@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from srpipe.api import upscale as upscale
     from srpipe.errors import Cancelled as Cancelled
     from srpipe.errors import SrpipeError as SrpipeError
     from srpipe.infer import Upscaler as Upscaler
     from srpipe.io.frames import Frame as Frame
     from srpipe.jobs import Event as Event
     from srpipe.jobs import Result as Result
-    from srpipe.jobs import upscale as upscale
     from srpipe.pixels import Layout as Layout
     from srpipe.settings import RunSettings as RunSettings
 
@@ -27,7 +27,7 @@ _HOMES = {
     "Frame": "srpipe.io.frames",
     "Event": "srpipe.jobs",
     "Result": "srpipe.jobs",
-    "upscale": "srpipe.jobs",
+    "upscale": "srpipe.api",
     "Layout": "srpipe.pixels",
     "RunSettings": "srpipe.settings",
 }

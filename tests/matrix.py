@@ -22,9 +22,10 @@ import pytest
 import toy
 import video_files as clips
 
-from srpipe import RunSettings, upscale
 from srpipe.errors import SrpipeError
+from srpipe.jobs import upscale
 from srpipe.models import MODELS
+from srpipe.settings import RunSettings
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- matrix: made by `python tests/matrix.py` -->\n", "<!-- end of matrix -->\n"
@@ -409,6 +410,8 @@ ROWS = [
                               clips.sound("jpn", "pcm_s16le", disposition=4), clips.subtitles(),
                               clips.bitmaps, clips.font]),
         (frames, times, beside)),
+    Row("Sound that begins before 0, from MP4 to MKV", clip("a.mp4", extras=[clips.sound("eng")]),
+        (frames, times, beside), target="b.mkv"),
     Row("Chapters, MP4", clip("a.mp4", before=clips.chapters), (frames, chapters)),
     Row("Chapters, MKV", clip("a.mkv", before=clips.chapters), (frames, chapters)),
     Row("Cover art, MP4", clip("a.mp4", extras=[clips.cover], keys=False), (frames, cover)),

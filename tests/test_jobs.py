@@ -197,6 +197,7 @@ def test_cancelling_leaves_nothing(tmp_path, picture, settings):
     assert names(tmp_path) == ["in.mp4", "in.png"]
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # nobody may close it, then
 def test_a_sink_is_not_aborted_while_it_writes(tmp_path, settings, monkeypatch):
     clip(tmp_path / "in.mp4")
     release, stop, aborted = threading.Event(), threading.Event(), []
@@ -212,6 +213,9 @@ def test_a_sink_is_not_aborted_while_it_writes(tmp_path, settings, monkeypatch):
     assert aborted == []
     assert names(tmp_path) == ["in.mp4"]
     release.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("srpipe-"):
+            thread.join()
 
 
 def test_one_engine_loads_the_network_once(tmp_path, picture, settings, monkeypatch):

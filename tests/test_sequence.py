@@ -6,11 +6,11 @@ import pytest
 import video_files as clips
 from PIL import Image
 
-from srpipe import upscale
 from srpipe.errors import ConfigError, MediaError, TargetError
 from srpipe.io import format_of
 from srpipe.io.sequence import files, is_sequence, numbers
 from srpipe.io.video import VideoSource
+from srpipe.jobs import upscale
 from srpipe.settings import RunSettings
 
 

@@ -90,7 +90,7 @@ def test_a_picture_of_any_size_keeps_its_size_on_paper(toy, tmp_path):
     import numpy as np
     from PIL import Image
 
-    from srpipe import upscale
+    from srpipe.jobs import upscale
 
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees

@@ -2,7 +2,7 @@
 
 The environment says what: SRPIPE_TEST_KILL=NAME ends the process, as the system does where memory
 runs out, when the unit of that name begins; with SRPIPE_TEST_ONCE=FILE only where there is no such
-file yet.
+file yet. SRPIPE_TEST_THREADS=FILE notes for each unit how many threads the network may have.
 """
 
 import os
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import torch
 import toy
 
 from srpipe.jobs import raster, video
@@ -19,6 +20,7 @@ from srpipe.models import MODELS
 MODELS["toy"] = toy.SPEC
 VICTIM = os.environ.get("SRPIPE_TEST_KILL")
 ONCE = os.environ.get("SRPIPE_TEST_ONCE")
+THREADS = os.environ.get("SRPIPE_TEST_THREADS")
 
 
 def deadly(begin):
@@ -27,6 +29,9 @@ def deadly(begin):
             if ONCE:
                 Path(ONCE).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if THREADS:
+            with Path(THREADS).open("a") as file:
+                file.write(f"{torch.get_num_threads()}\n")
         return begin(self, unit, *rest)
 
     return begun

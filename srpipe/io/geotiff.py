@@ -24,6 +24,7 @@ from rasterio.rpc import RPC
 from srpipe.errors import ConfigError, MediaError, TargetError
 from srpipe.io.pieces import Pieces, PieceSink, levels
 from srpipe.io.raster import (
+    RECORD,
     TILE,
     Band,
     Block,
@@ -208,6 +209,7 @@ def _described(file: Any, path: Path) -> Raster:
         masked=MaskFlags.per_dataset in flags and opaque,
         bits=_bits(file),
         own={"tags": _tags(file)},
+        record=file.tags().get(RECORD),
     )
     height, width = file.block_shapes[0]
     together = file.count if file.interleaving.value == "PIXEL" else 1
@@ -253,7 +255,7 @@ def _bits(file: Any) -> int | None:
 def _tags(file: Any) -> dict[str, dict[str, str]]:
     """Tags by name space, "" first."""
     spaces = [space for space in file.tag_namespaces() if space not in OF_THE_FILE]
-    plain = {k: v for k, v in file.tags().items() if not k.startswith(PAST)}
+    plain = {k: v for k, v in file.tags().items() if not k.startswith((*PAST, RECORD))}
     return {"": plain, **{space: file.tags(ns=space) for space in spaces if space}}
 
 
@@ -343,6 +345,8 @@ def _tell(file: Any, raster: Raster) -> None:
         file.update_tags(i, **band.own)
     for space, tags in raster.own.get("tags", {}).items():
         file.update_tags(ns=space or None, **tags)
+    if raster.record:
+        file.update_tags(**{RECORD: raster.record})
 
 
 def _point(point: GroundPoint) -> GroundControlPoint:

@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from srpipe.errors import MediaError
-from srpipe.io.raster import Band, Raster, Step, World
+from srpipe.io.raster import RECORD, Band, Raster, Step, World
 
 SPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+RECORD_ID = f"Annotation:{RECORD}"
 SCHEMA = f"{SPACE} {SPACE}/ome.xsd"
 UNITS = {
     "angstrom": "Å",
@@ -124,7 +125,15 @@ def written(raster: Raster, samples: int, before: str | None) -> bytes:
     for reference in image.findall(f"{space}ROIRef"):
         image.remove(reference)
     _update(pixels_of(root), raster, samples, space)
+    if raster.record:
+        _note(root, raster.record, space)
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def record(root: Element) -> str | None:
+    """The record that `written` put into the XML, if it did."""
+    notes = (note for note in root.iter() if note.get("ID") == RECORD_ID)
+    return next((_text(value) for note in notes for value in note), None)
 
 
 def unit_of(symbol: str | None) -> str | None:
@@ -168,6 +177,20 @@ def _update(pixels: Element, raster: Raster, samples: int, space: str) -> None:
     at = sum(_is(element, "Channel") for element in pixels)
     pages = t * z * c // samples
     pixels.insert(at, Element(f"{space}TiffData", {"IFD": "0", "PlaneCount": str(pages)}))
+
+
+def _note(root: Element, record: str, space: str) -> None:
+    """Put a record among the annotations, in place of an earlier one."""
+    notes = root.find(f"{space}StructuredAnnotations")
+    if notes is None:
+        notes = ElementTree.Element(f"{space}StructuredAnnotations")
+        images = [i for i, element in enumerate(root) if _is(element, "Image")]
+        root.insert(images[-1] + 1, notes)
+    for old in [note for note in notes if note.get("ID") == RECORD_ID]:
+        notes.remove(old)
+    about = {"ID": RECORD_ID, "Namespace": RECORD}
+    note = ElementTree.SubElement(notes, f"{space}CommentAnnotation", about)
+    ElementTree.SubElement(note, f"{space}Value").text = record
 
 
 def _steps(world: World) -> Iterable[tuple[str, float, str | None]]:

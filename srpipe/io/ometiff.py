@@ -307,6 +307,7 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
             "photometric": "miniswhite" if key.photometric == PHOTOMETRIC.MINISWHITE else None,
             "extra": int(key.extrasamples[0]) if key.extrasamples else 0,
         },
+        record=ome.record(root) if root is not None else None,
         notices=tuple(notices),
     )
     unpacked = 0 if pages.offset is not None else _segment_bytes(key)

@@ -26,6 +26,7 @@ from srpipe.errors import ConfigError, MediaError
 from srpipe.io.pieces import area_mean, below, halved_grid, levels
 from srpipe.io.raster import (
     AXES,
+    RECORD,
     TILE,
     Band,
     Block,
@@ -120,8 +121,11 @@ class OmeZarrSink:
             paths.append(folder.joinpath(*(str(at[axis]) for axis in self.raster.axes)))
         return tuple(paths)
 
-    def close(self) -> None:
-        """Make the levels above, each from the one below it."""
+    def close(self, record: str | None = None) -> None:
+        """Make the levels above, each from the one below it, and note where they come from."""
+        record = record or self.raster.record
+        if record:
+            zarr.open_group(LocalStore(self.part), mode="r+").attrs[RECORD] = json.loads(record)
         grid = self.grid
         for level in range(1, self._levels):
             above = halved_grid(grid)
@@ -339,7 +343,7 @@ def _described(
     lengths = dict(zip(axes, array.shape, strict=True))
     t, c, z, y, x = (lengths.get(axis, 1) for axis in AXES)
     said = about.get("ome", about)
-    ours = ("ome", "multiscales", "omero", "_creator")
+    ours = ("ome", "multiscales", "omero", "_creator", RECORD)
     notices = []
     if (path / LABELS).is_dir():
         notices.append(f"{path}: its labels are left out; they would no longer fit")
@@ -355,6 +359,7 @@ def _described(
             "omero": said.get("omero"),
             "attributes": {k: v for k, v in about.items() if k not in ours},
         },
+        record=json.dumps(about[RECORD]) if RECORD in about else None,
         notices=tuple(notices),
     )
     segment = math.prod(array.chunks) * raster.dtype.itemsize

@@ -131,9 +131,10 @@ class PieceSink:
         """Where a block lies once it was written."""
         return tuple(p.path(window) for p in (self.pixels, self.mask) if p)
 
-    def close(self) -> None:
+    def close(self, record: str | None = None) -> None:
         """Make the target of the pieces, and throw them away."""
-        self.assemble(self.part, self.raster, self.pixels, self.mask)
+        raster = self.raster if record is None else replace(self.raster, record=record)
+        self.assemble(self.part, raster, self.pixels, self.mask)
         shutil.rmtree(self.scratch)
 
     def abort(self) -> None:

@@ -18,6 +18,9 @@ import numpy as np
 from srpipe.errors import ConfigError, MediaError, SrpipeError
 
 AXES = "TCZYX"
+RECORD = "srpipe"
+"""What `Raster.record` is called in a file."""
+
 TILE = 512
 """Side of the squares in which targets are stored; sides of blocks are multiples of it."""
 
@@ -233,6 +236,7 @@ class Raster:
     masked : whether the file says pixel by pixel which ones are valid, apart from their numbers
     bits : that are in use, where the file says that the type has more
     own : what only this format knows, as its source leaves it for its sink
+    record : where its numbers come from, as JSON, if srpipe made them
     notices : what a user should know about reading it
     """
 
@@ -246,6 +250,7 @@ class Raster:
     masked: bool = False
     bits: int | None = None
     own: Mapping[str, Any] = field(default_factory=dict)
+    record: str | None = None
     notices: tuple[str, ...] = ()
 
     @property
@@ -257,7 +262,8 @@ class Raster:
         """The same with ``scale`` times the pixels along Y and X."""
         t, c, z, y, x = self.shape
         shape = (t, c, z, y * scale, x * scale)
-        return replace(self, shape=shape, world=self.world.enlarged(scale), notices=())
+        world = self.world.enlarged(scale)
+        return replace(self, shape=shape, world=world, record=None, notices=())
 
     def converted(self, name: str) -> "Raster":
         """The same on its way into another format; what only its own one knows stays behind."""
@@ -311,8 +317,13 @@ class RasterSink(Protocol):
     def files(self, window: Window) -> tuple[Path, ...]:
         """Where a block is once it was written."""
 
-    def close(self) -> None:
-        """All blocks are there: finish the target."""
+    def close(self, record: str | None = None) -> None:
+        """All blocks are there: finish the target.
+
+        Parameters
+        ----------
+        record : where the numbers come from, as JSON; by default what `Raster` says
+        """
 
     def abort(self) -> None:
         """Throw away all that was written."""

@@ -1,7 +1,6 @@
-"""TIFF as a picture: one page, 8 or 16 bit or float32; grey, RGB or palette, maybe with alpha.
+"""TIFF as a picture: one page, 8 or 16 bit; grey, RGB or palette, maybe with alpha.
 
-Stacks, more bands, and files whose tags place their pixels on a map or under a microscope are
-refused: such tags would no longer fit the larger picture, and dropping them in silence is worse.
+All others are rasters; `srpipe.io.raster_formats` tells them apart.
 """
 
 import struct
@@ -14,7 +13,6 @@ import tifffile
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from srpipe.errors import MediaError
 from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 GEO = (33550, 33922, 34264, 34735, 42112, 42113)  # GeoTIFF 1.1, and what GDAL adds
@@ -31,17 +29,16 @@ CLASSIC_BYTES_MAX = 2**32 - 2**25  # offsets have 32 bits; some room for tags
 
 
 def read(path: Path) -> Picture:
-    """The picture in a TIFF file.
+    """The picture in a TIFF file that is no raster.
 
     Raises
     ------
     MediaError
-        If it holds anything but one plain picture, values that are no numbers, or is damaged.
+        If it is absurdly large.
     """
     with tifffile.TiffFile(path) as file:
-        page = _only_page(file, path)
+        page: Any = file.pages.first
         check_size(page.imagelength, page.imagewidth, path)
-        _check_kind(page, path)
         pixels = _pixels(page)
         tags = page.tags
         return Picture(
@@ -55,7 +52,6 @@ def read(path: Path) -> Picture:
             ),
             format="tiff",
             own=_own(page),
-            notices=_float_notice(pixels, path),
         )
 
 
@@ -89,37 +85,6 @@ def write(part: Path, picture: Picture) -> None:
         _append_directories(part, exif)
 
 
-def _only_page(file: tifffile.TiffFile, path: Path) -> Any:
-    every: Any = file.pages
-    pages = [page for page in every if not (page.is_reduced or page.is_mask)]
-    if len(pages) != 1 or file.series[0].ndim > 3:
-        raise MediaError(f"{path} is a stack of {len(pages)} pages; split it into single pictures")
-    if file.is_ome or any(pages[0].tags.get(tag) for tag in GEO):
-        place = "under a microscope (OME)" if file.is_ome else "on a map"
-        raise MediaError(
-            f"{path} has tags that place it {place}, which a larger picture would not keep;"
-            " save it as a plain TIFF first"
-        )
-    return pages[0]
-
-
-def _check_kind(page: Any, path: Path) -> None:
-    bits, channels = page.bitspersample, page.samplesperpixel
-    palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-    plain = (np.uint8, 8), (np.uint16, 16), (np.float32, 32)
-    if (page.dtype, bits) not in plain and not (palette and bits in (1, 2, 4)):
-        raise MediaError(
-            f"{path} has samples of {bits} bits ({page.dtype}); convert them to 8 or 16 bits"
-            " without sign, or to float32"
-        )
-    colours = 1 if page.photometric in GREY or palette else 3
-    if page.photometric not in (*COLOURED, *GREY) or channels - colours not in (0, 1):
-        raise MediaError(
-            f"{path} has {channels} bands of {page.photometric.name}; convert it to grey or RGB,"
-            " with or without alpha"
-        )
-
-
 def _pixels(page: Any) -> np.ndarray:
     """Pixels (H, W) or (H, W, C), black at 0, palette looked up."""
     pixels = page.asarray()
@@ -127,7 +92,7 @@ def _pixels(page: Any) -> np.ndarray:
         pixels = np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         return (page.colormap >> 8).astype(np.uint8).T[pixels]
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and page.dtype != np.float32:
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         grey = pixels[..., :1] if pixels.ndim == 3 else pixels
         np.subtract(np.iinfo(page.dtype).max, grey, out=grey)
     return pixels
@@ -169,17 +134,6 @@ def _density(page: Any) -> tuple[float, float] | None:
 
 def _bytes(value: Any) -> bytes | None:
     return value.encode() if isinstance(value, str) else bytes(value) if value else None
-
-
-def _float_notice(pixels: np.ndarray, path: Path) -> tuple[str, ...]:
-    if pixels.dtype != np.float32:
-        return ()
-    low, high = float(pixels.min()), float(pixels.max())
-    if not np.isfinite([low, high]).all():
-        raise MediaError(f"{path} has values that are no numbers; fill them in first")
-    if low < 0 or high > 1:
-        return (f"{path} has values from {low:g} to {high:g}, and the models know 0 to 1",)
-    return ()
 
 
 def _extra(picture: Picture, exif: Image.Exif) -> Iterator[tuple[int, int, int, Any, bool]]:

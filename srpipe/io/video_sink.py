@@ -19,7 +19,7 @@ from srpipe.io.video_remux import CONTAINERS, Companions, file_tags, odd_tags, s
 from srpipe.io.video_source import ATTACHED_PICTURE, VideoSource
 
 KEPT_SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov", ".mkv": ".mkv", ".webm": ".webm"}
-COMMENTS = ("comment", "description", "synopsis")  # which all containers here know
+COMMENTS = ("comment", "description", "synopsis")  # MOV knows only the first
 MAX_TIMESCALE = 10_000_000  # ticks per second in MP4; its field has 32 bits, some players fewer
 
 
@@ -201,7 +201,13 @@ class VideoSink:
         self.streams, self.video_index = len(self._output.streams), self._encoder.index
 
     def _muxer_options(self) -> dict[str, str]:
-        """For MP4 and MOV: a clock of which all video times are whole ticks, room for all tags."""
+        """For MP4 and MOV: a clock of which all video times are whole ticks, room for all tags.
+
+        For Matroska: what sound has before time 0, to start its decoder, stays there, where the
+        muxer would rather put everything else later.
+        """
+        if CONTAINERS[self.suffix] in ("matroska", "webm"):
+            return {"avoid_negative_ts": "disabled"}
         if CONTAINERS[self.suffix] not in ("mp4", "mov"):
             return {}
         ours = self.source.time_base.denominator
@@ -215,9 +221,15 @@ class VideoSink:
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         """The source's tags, and the comment in one that it does not have."""
         found = file_tags(tags)
+        if self._comment is None:
+            return found
         taken = {name.lower() for name in found}
-        free = next((name for name in COMMENTS if name not in taken), None)
-        return found | ({free: self._comment} if free and self._comment else {})
+        known = COMMENTS[:1] if self.suffix == ".mov" else COMMENTS
+        free = next((name for name in known if name not in taken), None)
+        if free is None:
+            self.notices.append("the file's tags have no room for a record of where it comes from")
+            return found
+        return found | {free: self._comment}
 
     def _keys(self) -> bool:
         """Whether MP4 is to hold tags as libav's keys; it then has no place for cover art."""

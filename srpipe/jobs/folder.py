@@ -265,8 +265,8 @@ def _listed(source: Path, glob: str | None, recursive: bool) -> tuple[list[Path]
     read = [name for name in names if name.suffix.lower() in _READ]
     if not read:
         which = "pictures or videos" if glob is None else f"pictures or videos named {glob}"
-        deeper = "" if recursive else "; --recursive looks into the folders in it"
-        raise ConfigError(f"{source} holds no {which}{deeper}")
+        hint = "" if recursive else "; --recursive looks into the folders in it"
+        raise ConfigError(f"{source} holds no {which}{hint}")
     return read, [name for name in names if name.suffix.lower() in OTHER_PICTURES]
 
 

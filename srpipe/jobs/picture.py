@@ -16,8 +16,9 @@ from srpipe.jobs.engine import Engine
 from srpipe.jobs.enlarge import Enlarger, free_memory_bytes
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.report import Event, Report, Result
+from srpipe.jobs.samples import of_frames
 from srpipe.jobs.target import published
-from srpipe.jobs.trusted import Findings, disagreement_of, sample_of, tell
+from srpipe.jobs.trusted import disagreement_of, tell
 
 _BYTES_PER_PIXEL = 40  # of the result: RGBA in float32, its codes, and a copy of each for a moment
 
@@ -60,9 +61,11 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
         if cancelled.is_set():
             raise Cancelled("stopped before the picture was published")
         if plan.settings.report:
-            findings = Findings(disagreement=disagreement_of(upscaler))
-            findings.add(sample_of("", picture.frame, image.read(part).frame))
-            findings.tally.clipped = enlarge.clipped
+            findings = of_frames(
+                *(picture.frame, image.read(part).frame),
+                clipped=enlarge.clipped,
+                disagreement=disagreement_of(upscaler),
+            )
             tell(plan.target, findings, record, plan.perception)
     seconds = time.monotonic() - began
     return plan.result(

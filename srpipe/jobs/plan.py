@@ -124,7 +124,7 @@ def plan(
     if not skipped:
         facts = _facts(source, path, settings, form)
     perception = _perception(settings, form, facts["entry"])
-    if form == "raster" and not skipped:
+    if form in ("raster", "tiff") and not skipped:
         facts["notices"] += warnings(perception)
     return Plan(
         source=source,

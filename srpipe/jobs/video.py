@@ -36,9 +36,10 @@ from srpipe.jobs.journal import Fingerprint, Journal, identity, versions
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.repeats import Repeats
 from srpipe.jobs.report import Event, Report, Result
+from srpipe.jobs.samples import of_video
 from srpipe.jobs.shots import Shots
 from srpipe.jobs.target import WHOLE, workplace
-from srpipe.jobs.trusted import disagreement_of, of_video, tell
+from srpipe.jobs.trusted import disagreement_of, tell
 from srpipe.settings import RunSettings, rate_of
 
 QUEUE_BYTES = 256 * 2**20  # of frames between two stages: ten of 4K in 4:2:0 and 8 bit

@@ -1,0 +1,332 @@
+"""`srpipe.upscale`: arrays of any kind, and files, by one name; the same kind comes out.
+
+Axes are told by letters, as TIFF and microscopes do: Y and X, which are enlarged; S for colour
+samples, which belong together (RGB, maybe with opacity, or grey); C for channels, each on its own.
+Any other letter (T, Z, ...) is an axis of pictures that have nothing to do with each other.
+"""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srpipe import jobs
+from srpipe.blocks import Blocks, Numbers, Shared
+from srpipe.errors import ConfigError, PixelError
+from srpipe.infer import Upscaler
+from srpipe.io import raster_formats
+from srpipe.jobs.engine import Engine
+from srpipe.jobs.job import raise_failures
+from srpipe.jobs.size import network
+from srpipe.pixels import Range
+from srpipe.settings import RunSettings, ends_of, from_mapping, groups_of
+from srpipe.validity import valid_of
+
+BY_SHAPE = {2: "YX", 3: "YXS"}
+"""The axes of an array unless somebody says: a plane, or a picture with its colours last."""
+
+BY_SHAPE_OF_TENSOR = {2: "YX", 3: "SYX", 4: "TSYX"}
+
+COLOURS = {1: ("gray",), 2: ("gray", "alpha"), 3: ("red", "green", "blue")}
+COLOURS[4] = (*COLOURS[3], "alpha")
+
+LEAST_SIDE = 256
+"""Of a chunk of a Dask array that is computed by itself: smaller ones are joined first."""
+
+Window = tuple[tuple[int, int], tuple[int, int]]
+"""Rows from and to, columns from and to."""
+
+
+def upscale(
+    image: Any,
+    target: str | Path | None = None,
+    *,
+    axes: str | None = None,
+    nodata: float | None = None,
+    **settings: Any,
+) -> Any:
+    """An enlarged image, as the kind that it was given as.
+
+    Of a NumPy array a NumPy array, of a torch tensor a tensor on its device, of a Dask array a lazy
+    one, each of the same type of numbers. Of a path the path of the result. Arrays are enlarged by
+    the fidelity weights where there are any, unless `perception` says otherwise.
+
+    Parameters
+    ----------
+    image : array, tensor, or path of a picture, a video, a raster or a folder of them
+    target : for a path, where the result goes; see `srpipe.jobs.upscale`
+    axes : of an array, a letter each; by default YX or YXS by its shape, of a tensor YX, SYX, TSYX
+    nodata : the number of an array that stands for "nothing was measured here", as NaN always does
+    settings : those of `RunSettings` by name: ``model="rdam"``, ``scale=2``, ``ensemble=True``;
+        ``range="0,4095"`` are the two numbers of an array that are 0 and 1 to the network, by
+        default the ends of an integer type, and 0 and 1 for floats
+
+    Raises
+    ------
+    SrpipeError
+        If anything does not fit; a misspelt setting is named.
+    """
+    chosen = from_mapping(RunSettings, settings)
+    if isinstance(image, str | Path):
+        if axes is not None or nodata is not None:
+            raise ConfigError("axes and nodata are told of arrays; a file has its own")
+        return _file(Path(image), target, chosen)
+    if target is not None:
+        raise ConfigError("a target is for files; the result of an array is what comes back")
+    if isinstance(image, Tensor):
+        return _tensor(image, _axes(image.shape, axes, BY_SHAPE_OF_TENSOR), nodata, chosen)
+    if not _is_array(image):
+        raise PixelError(f"{type(image).__name__} is no array, tensor or path")
+    return _array(image, _axes(image.shape, axes, BY_SHAPE), nodata, chosen)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what becomes of a block, small enough to be sent to any process."""
+
+    settings: RunSettings
+    perception: float | None
+    numbers: Numbers
+
+    def enlarged(self, pixels: np.ndarray) -> np.ndarray:
+        """A whole picture (C, H, W)."""
+        return self.block(pixels, (0, pixels.shape[1], 0, pixels.shape[2]), None)
+
+    def block(
+        self, pixels: np.ndarray, inner: tuple[int, int, int, int], shared: Shared | None
+    ) -> np.ndarray:
+        """A block within a window (C, H, W) of a picture."""
+        valid = valid_of(pixels, self.numbers.nodata)
+        with _turn:
+            return self.blocks.enlarged(pixels, valid, inner, statistics=shared).pixels
+
+    def statistics(self, plane: np.ndarray) -> Shared | None:
+        """What the blocks of a picture (C, H, W) are to take for the whole."""
+
+        def read(
+            _: int, rows: tuple[int, int], columns: tuple[int, int]
+        ) -> tuple[np.ndarray, np.ndarray | None]:
+            seen = plane[:, slice(*rows), slice(*columns)]
+            return seen, valid_of(seen, self.numbers.nodata)
+
+        with _turn:
+            return self.blocks.statistics(read, *plane.shape[1:])
+
+    @property
+    def upscaler(self) -> Upscaler:
+        """The network, loaded once in each process."""
+        bits = 8 * self.numbers.dtype.itemsize
+        return _upscaler(self.settings, self.perception, bits)
+
+    @property
+    def blocks(self) -> Blocks:
+        """What enlarges blocks of such numbers."""
+        project = self.settings.consistency == "project"
+        return Blocks(self.upscaler, self.numbers, project=project)
+
+
+_turn = threading.Lock()  # threads of one process have one device, and torch uses all its cores
+
+
+@lru_cache(maxsize=1)
+def _upscaler(settings: RunSettings, perception: float | None, bits: int) -> Upscaler:
+    return Engine().upscaler(settings, perception=perception, bits=bits)
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def _file(source: Path, target: str | Path | None, settings: RunSettings) -> Path:
+    if not source.is_dir() or raster_formats.raster_format(source) is not None:
+        return jobs.upscale(source, target, settings).target
+    if target is None:
+        raise ConfigError(f"{source} is a folder; name another one for the results")
+    done = jobs.folder.upscale(source, target, settings)
+    raise_failures(dict(done.failures), done.files)
+    return done.target
+
+
+# --- arrays ------------------------------------------------------------------------------------
+
+
+def _is_array(image: Any) -> bool:
+    if isinstance(image, np.ndarray):
+        return True
+    return type(image).__module__.partition(".")[0] == "dask" and hasattr(image, "chunks")
+
+
+def _array(image: Any, order: str, nodata: float | None, settings: RunSettings) -> Any:
+    recipe = _recipe(image.dtype, image.shape, order, nodata, settings)
+    stack = _stacked(image, order)
+    if not isinstance(image, np.ndarray):
+        return _unstacked(_lazy(stack, recipe), order)
+    larger = np.stack([recipe.enlarged(each) for each in stack.reshape(-1, *stack.shape[-3:])])
+    return _unstacked(larger.reshape(*stack.shape[:-3], *larger.shape[1:]), order)
+
+
+def _tensor(image: Tensor, order: str, nodata: float | None, settings: RunSettings) -> Tensor:
+    """The same by way of an array; NumPy has no bfloat16."""
+    plain = image.detach().cpu()
+    plain = plain.float() if plain.dtype == torch.bfloat16 else plain
+    larger = _array(plain.numpy(), order, nodata, settings)
+    return torch.from_numpy(np.ascontiguousarray(larger)).to(image.device, image.dtype)
+
+
+def _axes(shape: Sequence[int], axes: str | None, known: dict[int, str]) -> str:
+    """The letters of an array's axes.
+
+    Raises
+    ------
+    ConfigError
+        If they do not fit, or the shape leaves them open.
+    """
+    if axes is None:
+        order = known.get(len(shape), "")
+        if not order or ("S" in order and shape[order.index("S")] not in (1, 3)):
+            raise ConfigError(
+                f"an array of shape {tuple(shape)} may be anything; say what its axes are, such as"
+                " axes='YXC' for channels or axes='YXS' for RGB with opacity"
+            )
+        return order
+    order = axes.upper()
+    if len(order) != len(shape) or len(set(order)) != len(order) or not {"Y", "X"} <= set(order):
+        raise ConfigError(
+            f"axes {axes!r} do not fit an array of shape {tuple(shape)}; give a letter for each,"
+            " each once, Y and X among them"
+        )
+    if "S" in order and ("C" in order or shape[order.index("S")] not in COLOURS):
+        raise ConfigError(
+            f"axes {axes!r} of shape {tuple(shape)}: S is for 1 to 4 colour samples and goes"
+            " without C, which is for any number of channels"
+        )
+    return order
+
+
+def _stacked(image: Any, order: str) -> Any:
+    """Any array as (..., C, Y, X)."""
+    last = [axis for axis in order if axis in "SC"] + ["Y", "X"]
+    others = [axis for axis in order if axis not in last]
+    stack = image.transpose([order.index(axis) for axis in (*others, *last)])
+    return stack if len(last) == len("CYX") else stack[..., None, :, :]
+
+
+def _unstacked(stack: Any, order: str) -> Any:
+    """The inverse of `_stacked`."""
+    last = [axis for axis in order if axis in "SC"] + ["Y", "X"]
+    others = [axis for axis in order if axis not in last]
+    lying = [*others, *last]
+    stack = stack if len(last) == len("CYX") else stack[..., 0, :, :]
+    return stack.transpose([lying.index(axis) for axis in order])
+
+
+def _recipe(
+    dtype: Any,
+    shape: Sequence[int],
+    order: str,
+    nodata: float | None,
+    settings: RunSettings,
+) -> Recipe:
+    if not math.prod(shape):
+        raise PixelError(f"an array of shape {tuple(shape)} has no pixels")
+    if np.dtype(dtype).kind not in "uif":
+        raise PixelError(f"numbers of type {dtype} are not enlarged; convert them first")
+    asked = settings.scale
+    if settings.size is not None or (asked is not None and asked != int(asked)):
+        raise ConfigError("an array is enlarged by a whole number; give scale=2, 3, 4, ...")
+    entry = network(settings)
+    if asked is not None and entry.scale != asked:
+        raise ConfigError(
+            f"{settings.model} does not enlarge {asked:g} times; change scale or model"
+        )
+    place = settings.perception
+    if place is None and "fidelity" in entry.stages:
+        place = 0.0
+    ends = ends_of(settings.range)
+    if ends is not None and ends[2]:
+        raise ConfigError("percentiles are for files; give two numbers, such as range='0,4095'")
+    return Recipe(
+        settings=replace(settings, model=entry.model, scale=entry.scale),
+        perception=entry.dial(place),
+        numbers=Numbers.of(
+            np.dtype(dtype),
+            _colours(shape, order),
+            within=None if ends is None else Range(ends[0], ends[1]),
+            groups=groups_of(settings.bands),
+            nodata=nodata,
+        ),
+    )
+
+
+def _colours(shape: Sequence[int], order: str) -> Sequence[str]:
+    """What the bands of an array are, as `Numbers.of` wants to know it."""
+    if "S" in order:
+        return COLOURS[shape[order.index("S")]]
+    return ["undefined"] * (shape[order.index("C")] if "C" in order else 1)
+
+
+# --- Dask --------------------------------------------------------------------------------------
+
+
+def _lazy(stack: Any, recipe: Recipe) -> Any:
+    """A Dask array (..., C, Y, X), enlarged chunk by chunk when it is computed."""
+    import dask.array as da
+
+    joined = stack.rechunk({-3: -1, **{axis: _least(stack.chunks[axis]) for axis in (-2, -1)}})
+    pictures = [
+        da.block(_chunks(joined[index], recipe))
+        for index in product(*(range(length) for length in stack.shape[:-3]))
+    ]
+    together = da.stack(pictures)
+    return together.reshape(*stack.shape[:-3], *together.shape[1:])
+
+
+def _chunks(picture: Any, recipe: Recipe) -> list[list[Any]]:
+    """The enlarged chunks of a picture (C, Y, X), row by row."""
+    import dask.array as da
+    from dask import delayed
+
+    blocks, (bands, height, width) = recipe.blocks, picture.shape
+    several = len(picture.chunks[1]) * len(picture.chunks[2]) > 1
+    shared = None
+    if several and recipe.upscaler.looks_at_the_whole:
+        shared = delayed(recipe.statistics)(picture)
+    rows, columns = (list(_spans(chunks)) for chunks in picture.chunks[1:])
+    made: list[list[Any]] = []
+    for top, bottom in rows:
+        made.append([])
+        for left, right in columns:
+            y, x = blocks.read_for((top, bottom), height), blocks.read_for((left, right), width)
+            inner = top - y[0], bottom - y[0], left - x[0], right - x[0]
+            block = delayed(recipe.block)(picture[:, slice(*y), slice(*x)], inner, shared)
+            shape = (bands, (bottom - top) * blocks.scale, (right - left) * blocks.scale)
+            made[-1].append(da.from_delayed(block, shape, dtype=picture.dtype))
+    return made
+
+
+def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where chunks of these lengths begin and end."""
+    at = 0
+    for length in lengths:
+        yield at, at + length
+        at += length
+
+
+def _least(lengths: Sequence[int]) -> tuple[int, ...]:
+    """The same chunks, those that are too small joined to the next."""
+    joined = [0]
+    for length in lengths:
+        if joined[-1] >= LEAST_SIDE:
+            joined.append(0)
+        joined[-1] += length
+    if len(joined) > 1 and joined[-1] < LEAST_SIDE:
+        last = joined.pop()
+        joined[-1] += last
+    return tuple(joined)

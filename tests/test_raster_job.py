@@ -1,0 +1,647 @@
+"""Rasters from file to file: numbers, places and gaps as they were, whatever becomes of the run."""
+
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy as toy_script
+from raster_files import (
+    ENDING,
+    MICROSCOPE,
+    ON_A_MAP,
+    corners,
+    every_format,
+    noise,
+    read,
+    write,
+)
+from test_bad_input import started
+from test_jobs import names
+
+from srpipe import jobs, trust
+from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError
+from srpipe.io.raster import Band, World
+from srpipe.jobs import raster
+from srpipe.jobs.journal import receipts
+from srpipe.jobs.target import part_of
+from srpipe.models import MODELS
+from srpipe.settings import RunSettings
+from srpipe.validity import enlarged
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "science"
+
+
+@pytest.fixture
+def settings(toy):
+    return lambda **values: RunSettings(**{"model": "toy", "weights": toy} | values)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Blocks as small as can be."""
+    monkeypatch.setattr("srpipe.jobs.raster_plan._BLOCK_BYTES", 1)
+
+
+@pytest.fixture
+def scene(tmp_path, small):
+    """A raster of nine blocks."""
+    return write(tmp_path / "in.ome.tif", noise((1, 1, 1, 520, 700), "uint16"), "ometiff")
+
+
+class Power(BaseException):
+    """Stands for a power cut."""
+
+
+def cut_off(monkeypatch, after):
+    """Let no more than so many blocks be written; which ones were, is counted."""
+    real, written = raster.RasterWorker._enlarged, []
+
+    def counted(self, window, cancelled):
+        if len(written) >= after:
+            raise Power
+        written.append(window)
+        return real(self, window, cancelled)
+
+    monkeypatch.setattr(raster.RasterWorker, "_enlarged", counted)
+    return written
+
+
+def digest(path):
+    """A hash of a file, or of all in a folder."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+# --- formats, numbers and places ---------------------------------------------------------------
+
+
+@every_format
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+def test_every_number_comes_through(tmp_path, settings, small, name, dtype):
+    pixels = noise((1, 4, 1, 300, 270), dtype)
+    if dtype == "float32":
+        pixels[0, 1, 0, 5, 5:9], pixels[0, 2, 0, 7, 7] = np.nan, 1e20
+    source = write(tmp_path / f"in{ENDING[name]}", pixels, name)
+    result = jobs.upscale(source, None, settings())
+    assert result.target.name == f"in_toy_x2{ENDING[name]}"
+    found, numbers, _ = read(result.target)
+    assert numbers.tobytes() == enlarged(pixels, 2).tobytes()
+    assert found.format == name
+    assert (result.size_before, result.size_after) == ((300, 270), (600, 540))
+    assert result.numbers["blocks"] == 4
+    assert (result.clipped, result.perception) == (0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["ometiff", "omezarr"])
+def test_all_planes_of_a_stack_are_enlarged_where_they_are(tmp_path, settings, name):
+    pixels = noise((2, 3, 5, 40, 60), "uint16")
+    source = write(tmp_path / f"in{ENDING[name]}", pixels, name, world=MICROSCOPE)
+    result = jobs.upscale(source, tmp_path / f"out{ENDING[name]}", settings())
+    found, numbers, _ = read(result.target)
+    assert np.array_equal(numbers, enlarged(pixels, 2))
+    assert found.world.units == MICROSCOPE.units
+    assert found.world.depth == MICROSCOPE.depth
+    assert np.allclose(found.world.affine, MICROSCOPE.enlarged(2).affine)
+    assert result.frames == 10
+
+
+@pytest.mark.parametrize("affine", [(2, 0, 100, 0, -2, 50), (1.2, 0.5, 7, 0.4, -1.1, 9)])
+def test_a_position_stays_where_it_is(tmp_path, settings, affine):
+    """The pixels say where they are; those of the result say where theirs lie."""
+    a, b, c, d, e, f = affine
+    rows, columns = np.mgrid[:40, :60] + 0.5
+    place = np.stack([a * columns + b * rows + c, d * columns + e * rows + f])
+    pixels = place[None, :, None].astype(np.float32)
+    world = World(affine=affine, crs=wkt(32633))
+    source = write(tmp_path / "in.tif", pixels, "geotiff", world=world)
+    result = jobs.upscale(source, None, settings())
+    found, numbers, _ = read(result.target)
+    before, _, _ = read(source)
+    assert np.allclose(corners(found), corners(before), rtol=1e-12)
+    assert "33N" in found.world.crs
+    a, b, c, d, e, f = found.world.affine
+    rows, columns = np.mgrid[:80, :120] + 0.5
+    there = np.stack([a * columns + b * rows + c, d * columns + e * rows + f])
+    centre = there.reshape(2, 40, 2, 60, 2).mean((2, 4))
+    assert np.allclose(centre, numbers[0, :, 0, ::2, ::2], rtol=1e-6)
+
+
+def wkt(code):
+    rasterio = pytest.importorskip("rasterio")
+    return rasterio.CRS.from_epsg(code).to_wkt()
+
+
+def test_gaps_masks_scales_and_names_stay(tmp_path, settings):
+    pixels = noise((1, 2, 1, 50, 50), "int16")
+    pixels[0, :, 0, 10:20, 10:30] = -9999
+    bands = (
+        Band(name="red edge", scale=0.0001, offset=-0.1, unit="1"),
+        Band(name="swir", scale=0.0002),
+    )
+    source = write(tmp_path / "in.tif", pixels, "geotiff", bands=bands, nodata=-9999)
+    result = jobs.upscale(source, None, settings())
+    found, numbers, valid = read(result.target)
+    assert [(b.name, b.scale, b.offset) for b in found.bands] == [
+        ("red edge", 0.0001, -0.1),
+        ("swir", 0.0002, 0.0),
+    ]
+    assert found.nodata == -9999
+    assert np.array_equal(valid, enlarged(pixels, 2) != -9999)
+    assert result.numbers["invalid"] == (pixels == -9999).sum()
+    mask = np.ones((1, 1, 1, 50, 50), bool)
+    mask[..., 5:9, 3:44] = False
+    free = np.abs(pixels // 2)
+    masked = write(tmp_path / "masked.tif", free, "geotiff", valid=mask.repeat(2, 1), masked=True)
+    found, numbers, valid = read(jobs.upscale(masked, None, settings()).target)
+    assert found.masked
+    assert np.array_equal(valid, enlarged(mask, 2).repeat(2, 1))
+    assert np.array_equal(numbers, enlarged(free, 2))
+
+
+def test_it_is_a_cog_without_warnings_and_its_overviews_are_means(tmp_path, settings):
+    pytest.importorskip("rio_cogeo")
+    from rio_cogeo import cog_validate
+
+    source = write(tmp_path / "in.tif", noise((1, 1, 1, 600, 500), "uint16"), "geotiff")
+    target = jobs.upscale(source, None, settings()).target
+    assert cog_validate(target, strict=True)[:3] == (True, [], [])
+    import rasterio
+
+    with rasterio.open(target) as file, rasterio.open(target, overview_level=0) as half:
+        means = file.read(1).reshape(600, 2, 500, 2).mean((1, 3))
+        assert np.abs(half.read(1) - means).max() <= 1
+
+
+def test_an_ome_zarr_is_valid_and_a_chunk_is_a_block(tmp_path, settings):
+    models = pytest.importorskip("ome_zarr_models.v05.image")
+    import zarr
+
+    source = write(
+        tmp_path / "in.ome.zarr", noise((1, 2, 1, 700, 600), "uint8"), "omezarr", world=MICROSCOPE
+    )
+    target = jobs.upscale(source, None, settings()).target
+    models.Image.from_zarr(zarr.open_group(target, mode="r"))
+    levels = [zarr.open_array(target / str(i), mode="r") for i in range(3)]
+    assert [array.shape[-2:] for array in levels] == [(1400, 1200), (700, 600), (350, 300)]
+    assert levels[0].shards[-2:] == (1024, 1024)
+
+
+def test_the_name_of_the_target_says_what_it_becomes(tmp_path, settings):
+    pixels = noise((1, 3, 1, 30, 40), "uint16")
+    source = write(tmp_path / "in.ome.tif", pixels, "ometiff", world=MICROSCOPE)
+    target = tmp_path / "deep" / "x.ome.zarr"
+    target.parent.mkdir()
+    for _ in range(2):  # the second time over the first
+        result = jobs.upscale(source, target, settings(overwrite=True))
+        found, numbers, _ = read(result.target)
+        assert found.format == "omezarr"
+        assert np.array_equal(numbers, enlarged(pixels, 2))
+        assert names(target.parent) == ["x.ome.zarr"]
+    assert jobs.upscale(source, target, settings()).status == "skipped"
+    back = jobs.upscale(target, f"{tmp_path}/", settings())
+    assert back.target == tmp_path / "x_toy_x2.ome.zarr"
+    assert np.array_equal(read(back.target)[1], enlarged(pixels, 4))
+
+
+def test_opacity_is_repeated_and_colours_go_together(tmp_path, settings):
+    colours = ["red", "green", "blue", "alpha"]
+    bands = tuple(Band(colour=colour) for colour in colours)
+    pixels = noise((1, 4, 1, 20, 20), "uint16")
+    source = write(tmp_path / "in.tif", pixels, "geotiff", bands=bands)
+    result = jobs.upscale(source, None, settings(perception=1.0))
+    _, numbers, _ = read(result.target)
+    assert np.array_equal(numbers[:, 3], enlarged(pixels, 2)[:, 3])
+    assert not np.array_equal(numbers[:, 0], enlarged(pixels, 2)[:, 0])
+    assert result.numbers["groups"] == [[0, 1, 2]]
+    assert any(trust.WARNING in notice for notice in result.notices)
+
+
+# --- what numbers mean -------------------------------------------------------------------------
+
+
+def test_numbers_beyond_the_range_are_kept_and_told(tmp_path, settings):
+    pixels = noise((1, 1, 1, 20, 20), "float32") * 100
+    source = write(tmp_path / "in.ome.tif", pixels, "ometiff")
+    result = jobs.upscale(source, None, settings())
+    assert np.array_equal(read(result.target)[1], enlarged(pixels, 2))
+    assert any("not between 0 and 1" in notice for notice in result.notices)
+
+
+@pytest.mark.parametrize(
+    ("asked", "range_"),
+    [(None, [0, 65535]), ("100,200", [100, 200]), ("p0,p100", [7, 399]), ("-3,9.5", [-3, 9.5])],
+)
+def test_the_range_is_the_declared_one_or_what_was_asked_for(tmp_path, settings, asked, range_):
+    pixels = np.arange(400, dtype=np.uint16).reshape(1, 1, 1, 20, 20)
+    pixels[0, 0, 0, 0, :7] = 9999
+    source = write(tmp_path / "in.tif", pixels, "geotiff", nodata=9999)
+    result = jobs.upscale(source, None, settings(range=asked))
+    assert result.numbers["range"] == range_
+    assert np.array_equal(read(result.target)[1], enlarged(pixels, 2))
+
+
+def test_what_is_clipped_is_counted(tmp_path, settings, monkeypatch):
+    monkeypatch.setitem(toy_script.GAINS, "fidelity", 2.0)
+    weights = toy_script.install(tmp_path / "weights")
+    pixels = np.full((1, 1, 1, 9, 9), 200, np.uint8)
+    pixels[..., 0] = 3
+    source = write(tmp_path / "in.ome.zarr", pixels, "omezarr")
+    result = jobs.upscale(source, None, settings(weights=weights))
+    assert result.clipped == result.numbers["clipped"] == 4 * 72
+    assert set(np.unique(read(result.target)[1])) == {6, 255}
+
+
+def test_bands_are_seen_together_as_they_are_named(tmp_path, settings):
+    source = write(tmp_path / "in.tif", noise((1, 5, 1, 20, 20), "uint16"), "geotiff")
+    result = jobs.upscale(source, None, settings(bands="4,2,0;1"))
+    assert result.numbers["groups"] == [[1], [3], [4, 2, 0]]
+
+
+# --- statistics of the whole -------------------------------------------------------------------
+
+
+def test_blocks_of_a_network_that_looks_at_the_whole_share_what_it_sees(
+    tmp_path, settings, small, monkeypatch
+):
+    monkeypatch.setitem(MODELS, "toy", replace(toy_script.SPEC, statistics="global"))
+    weights = toy_script.install(tmp_path / "weights", gated=True)
+    rows = np.linspace(0, 60000, 600).astype(np.uint16)
+    pixels = np.ascontiguousarray(np.broadcast_to(rows[:, None], (1, 1, 1, 600, 300)))
+    source = write(tmp_path / "in.ome.tif", pixels, "ometiff")
+    chosen = settings(weights=weights)
+    first = read(jobs.upscale(source, tmp_path / "a.ome.tif", chosen).target)[1]
+    with monkeypatch.context() as patch:
+        written = cut_off(patch, after=2)
+        with pytest.raises(Power):
+            jobs.upscale(source, tmp_path / "b.ome.tif", chosen)
+        assert {r.unit for r in receipts(part_of(tmp_path / "b.ome.tif"))} >= {raster.STATISTICS}
+    monkeypatch.setattr(raster.RasterWorker, "_gathered", lambda *_: 1 / 0)  # not found anew
+    second = read(jobs.upscale(source, tmp_path / "b.ome.tif", chosen).target)[1]
+    assert np.array_equal(first, second)
+    # one gate for all: what comes out is in proportion to what went in, across all blocks
+    share = first[0, 0, 0, 200:, 0] / enlarged(pixels, 2)[0, 0, 0, 200:, 0]
+    assert np.ptp(share) < 1e-3
+    assert len(written) == 2
+
+
+# --- what becomes of a run ---------------------------------------------------------------------
+
+
+@every_format
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_a_run_that_was_cut_off_goes_on_where_it_was(
+    tmp_path, settings, small, monkeypatch, name, share
+):
+    pixels = noise((1, 1, 1, 520, 700), "uint16")
+    source = write(tmp_path / f"in{ENDING[name]}", pixels, name)
+    whole = jobs.upscale(source, tmp_path / f"same{ENDING[name]}", settings()).target
+    expected = digest(whole)
+    whole.rename(tmp_path / "expected")
+    with monkeypatch.context() as patch:
+        first = cut_off(patch, after=int(9 * share))
+        with pytest.raises(Power):
+            jobs.upscale(source, whole, settings())
+    assert not whole.exists()
+    then = cut_off(monkeypatch, after=9)
+    jobs.upscale(source, whole, settings())
+    assert len(first) + len(then) == 9
+    assert set(map(str, first)).isdisjoint(map(str, then))
+    assert digest(whole) == expected
+
+
+def test_a_damaged_block_is_made_anew(tmp_path, scene, settings, monkeypatch):
+    target = tmp_path / "out.ome.tif"
+    with monkeypatch.context() as patch:
+        cut_off(patch, after=5)
+        with pytest.raises(Power):
+            jobs.upscale(scene, target, settings())
+    piece = sorted(part_of(target).rglob("*.npy"))[2]
+    data = bytearray(piece.read_bytes())
+    data[len(data) // 2] ^= 1
+    piece.write_bytes(data)
+    then = cut_off(monkeypatch, after=9)
+    jobs.upscale(scene, target, settings())
+    assert len(then) == 9 - 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"perception": 1.0}, r"perception \(0.0 then, 1.0 now\)"),
+        ({"range": "0,9"}, r"setting range \(none then, 0,9 now\)"),
+        ({"bands": "0"}, "setting bands"),
+        ({"tile": 99}, "setting tile"),
+        ({"consistency": "project"}, "setting consistency"),
+        ("input", "input"),
+    ],
+)
+def test_another_setting_or_input_is_refused_and_named(
+    tmp_path, scene, settings, monkeypatch, changed, words
+):
+    target = tmp_path / "out.ome.tif"
+    with monkeypatch.context() as patch:
+        cut_off(patch, after=1)
+        with pytest.raises(Power):
+            jobs.upscale(scene, target, settings())
+    values = changed if isinstance(changed, dict) else {}
+    if changed == "input":
+        write(scene, noise((1, 1, 1, 700, 520), "uint16").swapaxes(3, 4), "ometiff")
+    with pytest.raises(ConfigError, match=rf"another {words}.*--restart"):
+        jobs.upscale(scene, target, settings(**values))
+    assert jobs.upscale(scene, target, settings(restart=True, **values)).status == "done"
+
+
+def test_a_part_that_cannot_be_read_is_named_and_the_others_are_kept(
+    tmp_path, scene, settings, monkeypatch
+):
+    target, real = tmp_path / "out.ome.tif", raster.RasterWorker._enlarged
+
+    def torn(self, window, cancelled):
+        if window.y[0] == window.x[0] == 512:
+            raise MediaError("in.ome.tif is damaged here")
+        return real(self, window, cancelled)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(raster.RasterWorker, "_enlarged", torn)
+        with pytest.raises(MediaError, match=r"1 of 9 units failed, t00000-z00000-y00512-x00512"):
+            jobs.upscale(scene, target, settings())
+    assert len(receipts(part_of(target))) == 8
+    assert jobs.upscale(scene, target, settings()).numbers["blocks"] == 9
+    assert names(tmp_path) == ["in.ome.tif", "out.ome.tif"]
+
+
+def test_cancelling_stops_between_blocks_and_keeps_them(tmp_path, scene, settings):
+    stop = threading.Event()
+
+    def after_three(event):
+        if event.kind == "progress" and event.facts["done"] == 3:
+            stop.set()
+
+    with pytest.raises(Cancelled, match="3 of 9 blocks are kept"):
+        jobs.upscale(scene, tmp_path / "out.tif", settings(), report=after_three, cancelled=stop)
+    assert len(receipts(part_of(tmp_path / "out.tif"))) == 3
+
+
+def test_a_first_block_that_fails_leaves_nothing(tmp_path, scene, settings, monkeypatch):
+    cut_off(monkeypatch, after=0)
+    with pytest.raises(Power):
+        jobs.upscale(scene, f"{tmp_path}/new/deep/", settings())
+    assert names(tmp_path) == ["in.ome.tif"]
+
+
+# --- several processes -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(settings, monkeypatch):
+    """Settings for two workers that have the toy network."""
+    pytest.importorskip("distributed")  # which brings settings that it would miss later
+    import dask
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    preload = str(Path(__file__).with_name("toy_worker.py"))
+    with dask.config.set({"distributed.worker.preload": [preload]}):
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        yield lambda **values: settings(workers=2, **values)
+
+
+lost = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@lost
+@pytest.mark.parametrize("name", ["geotiff", "omezarr"])
+def test_two_workers_make_bit_for_bit_what_one_process_makes(tmp_path, small, settings, two, name):
+    pixels = noise((1, 2, 1, 520, 300), "uint16")
+    source = write(tmp_path / f"in{ENDING[name]}", pixels, name)
+    target = tmp_path / f"out{ENDING[name]}"
+    jobs.upscale(source, target, settings())
+    alone = digest(target)
+    jobs.upscale(source, target, two(overwrite=True))
+    assert digest(target) == alone
+
+
+@lost
+def test_a_worker_has_its_share_of_the_cores(tmp_path, scene, two, monkeypatch):
+    import torch
+
+    monkeypatch.setenv("SRPIPE_TEST_THREADS", str(tmp_path / "threads"))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        jobs.upscale(scene, tmp_path / "out.tif", two())
+    finally:
+        torch.set_num_threads(before)
+    assert set((tmp_path / "threads").read_text().split()) == {"2"}
+
+
+@lost
+def test_a_lost_worker_costs_its_block_and_no_more(tmp_path, scene, two, monkeypatch):
+    monkeypatch.setenv("SRPIPE_TEST_KILL", "t00000-z00000-y00512-x00512")
+    monkeypatch.setenv("SRPIPE_TEST_ONCE", str(tmp_path / "killed"))
+    result = jobs.upscale(scene, tmp_path / "out.tif", two())
+    assert (tmp_path / "killed").exists()
+    assert np.array_equal(read(result.target)[1], enlarged(read(scene)[1], 2))
+
+
+@lost
+def test_a_block_that_ends_every_worker_is_named_and_the_others_are_kept(
+    tmp_path, scene, two, settings, monkeypatch
+):
+    monkeypatch.setenv("SRPIPE_TEST_KILL", "t00000-z00000-y00512-x00512")
+    with pytest.raises(DeviceError, match=r"1 of 9 units failed, t00000-.* first: .*ended"):
+        jobs.upscale(scene, tmp_path / "out.tif", two())
+    then = cut_off(monkeypatch, after=9)
+    jobs.upscale(scene, tmp_path / "out.tif", settings())
+    assert len(then) == 1
+
+
+@pytest.mark.parametrize("ending", [".tif", ".ome.zarr"])
+def test_a_killed_command_goes_on_and_no_block_is_done_twice(tmp_path, toy, scene, ending):
+    slow = toy_script.install(tmp_path / "weights", sleep_s=0.2)
+    target = tmp_path / f"out{ending}"
+    for share in random.Random(4).sample([2, 4, 6], 2):
+        process = started(tmp_path, slow, scene, "-o", target)
+        wait_for(lambda share=share: len(receipts(part_of(target))) >= share, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        before = {r.unit: r for r in receipts(part_of(target))}
+        assert len(before) >= share
+    process = started(tmp_path, slow, scene, "-o", target)
+    process.communicate()
+    assert process.returncode == 0
+    assert np.array_equal(read(target)[1], enlarged(read(scene)[1], 2))
+
+
+def wait_for(done, process):
+    for _ in range(600):
+        if done():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("nothing happened for 30 s")
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+def test_the_command_enlarges_a_raster_and_says_what_became_of_it(run, tmp_path):
+    write(tmp_path / "scene.tif", noise((1, 13, 1, 30, 40), "uint16"), "geotiff")
+    code, out, err = run("scene.tif", "--scale", "2", "--range=0,10000")
+    assert code == 0, err
+    assert out[0] == "scene.tif -> scene_toy_x2.tif"
+    assert out[1].startswith("  1 plane of 13 bands, 40 x 30 -> 80 x 60, ")
+    assert "not between 0 and 10000" in " ".join(err)
+    code, out, _ = run("scene.tif", "--json", "--overwrite", "-s", "2")
+    assert code == 0
+    done = json.loads(out[-1])
+    assert done["numbers"]["range"] == [0, 65535]
+
+
+def test_a_plan_of_a_raster_writes_nothing(run, tmp_path):
+    write(tmp_path / "scene.ome.zarr", noise((1, 2, 3, 30, 40), "uint16"), "omezarr")
+    code, out, _ = run("scene.ome.zarr", "--dry-run")
+    assert code == 0
+    assert out[1] == "  40 x 30 -> 80 x 60, 3 planes of 2 bands"
+    assert names(tmp_path) == ["scene.ome.zarr"]
+
+
+def test_rasters_of_a_folder_are_files_like_others(run, tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    pixels = noise((1, 2, 1, 30, 40), "uint16")
+    write(folder / "deep" / "a.tif", pixels, "geotiff")
+    write(folder / "b.ome.zarr", pixels, "omezarr")
+    code, out, err = run("in", "-o", "out", "--recursive")
+    assert code == 0, err
+    for name in ("deep/a.tif", "b.ome.zarr"):
+        assert np.array_equal(read(tmp_path / "out" / name)[1], enlarged(pixels, 2))
+    code, out, _ = run("in", "-o", "out", "--recursive")
+    assert "2 files: 2 done before" in out[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--scale", "1.5"), "a raster is enlarged by a whole number"),
+        (("--size", "99x99"), "a raster is enlarged by a whole number"),
+        (("--scale", "3"), "toy enlarges a raster 2 times and not 3 times"),
+        (("--range", "9,1"), "'9,1' is no range; write two numbers"),
+        (("--range", "p1,200"), "'p1,200' is no range"),
+        (("--bands", "0,1"), "bands 0, 1 cannot go together"),
+        (("--bands", "a"), "'a' names no bands"),
+        (("--bands", "7"), "there is no band 7; there are 0 to 1"),
+        (("-o", "out.png"), "out.png is no name for a raster"),
+        (("-o", "out.ome.zarr"), "OME-Zarr cannot say where on the ground"),
+        (("-o", "in.tif"), "in.tif is the input itself"),
+    ],
+)
+def test_what_does_not_fit_a_raster_is_one_clear_line(run, tmp_path, words, line):
+    world = replace(ON_A_MAP, crs=wkt(32633))
+    write(tmp_path / "in.tif", noise((1, 2, 1, 9, 9), "uint16"), "geotiff", world=world)
+    code, out, err = run("in.tif", *words)
+    assert (code, out, len(err)) == (2, [], 1)
+    assert line in err[0]
+    assert names(tmp_path) == ["in.tif"]
+
+
+def test_what_is_said_of_rasters_fits_no_picture(run, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (9, 9)).save(tmp_path / "in.png")
+    code, _, err = run("in.png", "--bands", "0")
+    assert code == 2
+    assert "in.png is no raster, so --bands says nothing" in err[0]
+
+
+def test_damaged_rasters_are_one_clear_line(run, tmp_path):
+    source = write(tmp_path / "in.tif", noise((1, 2, 1, 600, 600), "uint16"), "geotiff")
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    zarr = write(tmp_path / "in.ome.zarr", noise((1, 2, 1, 60, 60), "uint16"), "omezarr")
+    (zarr / "0" / "zarr.json").unlink()
+    for name in ("in.tif", "in.ome.zarr"):
+        code, out, err = run(name)
+        assert (code, out, len(err)) == (1, [], 1), err
+        assert "damaged" in err[0]
+    assert names(tmp_path) == ["in.ome.zarr", "in.tif"]
+
+
+# --- files of others ---------------------------------------------------------------------------
+
+THERE_AND_BACK = [
+    *("geo/cog_uint16_dateline.tif", "geo/dsm_float32_nodata.tif", "geo/float_nan_2x3.tif"),
+    *("geo/int16_scale_offset_nodata.tif", "geo/rotated_geomatrix_20x20.tif"),
+    *("geo/landsat7_six_band_uint8.tif", "geo/uint16_rpc_georeference.tif", "geo/rotated_tiny.tif"),
+    *("microscopy/multi_channel_int8.ome.tif", "microscopy/three_channel_uint8.ome.tif"),
+    *("microscopy/nuclear_pore_c2_uint16.ome.zarr", "microscopy/spots_z17_c2_uint16.tif"),
+]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", THERE_AND_BACK)
+def test_files_of_others_go_there_and_come_back(tmp_path, settings, name):
+    source = SHARED / name
+    if not source.exists():
+        pytest.skip(f"{source} is not there")
+    before, pixels, valid = read(source)
+    if before.nbytes > 2**23:
+        pytest.skip(f"{source} takes too long here")
+    result = jobs.upscale(source, f"{tmp_path}/", settings())
+    found, numbers, mask = read(result.target)
+    known = np.ones(numbers.shape, bool) if valid is None else enlarged(valid, 2)
+    assert np.array_equal(numbers[known], enlarged(pixels, 2)[known])
+    assert (mask is None and known.all()) or np.array_equal(mask, known)
+    if before.world.affine:
+        assert np.allclose(corners(found), corners(before), rtol=1e-12)
+    assert (found.world.crs, found.world.units) == (before.world.crs, before.world.units)
+    assert [band.name for band in found.bands] == [band.name for band in before.bands]
+
+
+# --- trust -------------------------------------------------------------------------------------
+
+
+@every_format
+def test_the_record_of_where_it_comes_from_is_in_the_file(tmp_path, settings, name):
+    source = write(tmp_path / f"in{ENDING[name]}", noise((1, 2, 1, 30, 40), "uint16"), name)
+    first = jobs.upscale(source, f"{tmp_path}/first/", settings(range="0,60000"))
+    record = json.loads(read(first.target)[0].record)
+    assert record["contains_synthesised_detail"]
+    assert record["normalisation"] == "0 to 60000 are 0 to 1"
+    assert record["counts"]["outside"] == first.numbers["outside"] > 0
+    assert len(next(iter(record["model"]["weights_sha256"].values()))) == 64
+    second = jobs.upscale(first.target, f"{tmp_path}/second/", settings())
+    again = json.loads(read(second.target)[0].record)
+    assert again["input"]["record"] == record
+
+
+def test_a_report_is_of_all_numbers_and_names_the_gaps(tmp_path, settings, small):
+    pixels = noise((1, 2, 1, 300, 300), "int16")
+    pixels[0, 1, 0, :100] = -9999
+    source = write(tmp_path / "in.tif", pixels, "geotiff", nodata=-9999)
+    result = jobs.upscale(source, None, settings(report=True))
+    facts = json.loads((tmp_path / f"{result.target.name}.report.json").read_text())
+    first, second = facts["agreement"]["bands"]
+    assert first["valid"] == 90000 - (pixels[0, 0] == -9999).sum() * 25
+    assert second["invalid"] >= 30000
+    assert abs(first["bias"]) < 100
+    assert (tmp_path / f"{result.target.name}.report.html").exists()
+
+
+def test_what_is_projected_agrees_with_its_input(tmp_path, settings, small):
+    pixels = noise((1, 1, 1, 300, 290), "float32")
+    source = write(tmp_path / "in.ome.tif", pixels, "ometiff")
+    rmse = []
+    for how in ("off", "project"):
+        chosen = settings(report=True, consistency=how, overwrite=True)
+        target = jobs.upscale(source, None, chosen).target
+        facts = json.loads((tmp_path / f"{target.name}.report.json").read_text())
+        rmse.append(facts["agreement"]["bands"][0]["rmse"])
+    assert rmse[1] < rmse[0] / 50
