@@ -1,0 +1,47 @@
+"""What napari 0.7 to 0.9 do in different ways."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+
+def view(viewer: Any) -> np.ndarray:
+    """Opposite corners, (2, 2), of the rows and columns of the world that are on screen."""
+    scene = getattr(viewer, "scene", None)  # 0.9
+    camera = viewer.camera if scene is None else scene.camera
+    half = np.asarray(_size(viewer)) / np.asarray(_shape(viewer)) / camera.zoom / 2
+    centre = np.asarray(camera.center)[-2:]
+    return np.stack([centre - half, centre + half])
+
+
+def grid(viewer: Any) -> Any:
+    """How layers are laid side by side."""
+    canvas = getattr(viewer, "canvas", None)  # 0.9
+    return viewer.grid if canvas is None else canvas.grid
+
+
+def preference(key: str, default: Any) -> Any:
+    """What the user set for all runs, where napari knows settings of plugins (0.9)."""
+    try:
+        from napari.settings import get_plugin_settings
+    except ImportError:
+        return default
+    try:
+        return getattr(get_plugin_settings("srpipe").run, key)
+    except (AttributeError, KeyError):  # the plugin is not installed, but imported
+        return default
+
+
+def _size(viewer: Any) -> tuple[int, int]:
+    """Height and width of the canvas."""
+    canvas = getattr(viewer, "canvas", None)
+    if canvas is not None:
+        return canvas.size
+    with warnings.catch_warnings(action="ignore"):  # before 0.9 nothing public tells it
+        return viewer._canvas_size
+
+
+def _shape(viewer: Any) -> tuple[int, int]:
+    """Rows and columns of the grid in which layers lie."""
+    return grid(viewer).actual_shape(viewer.layers) if grid(viewer).enabled else (1, 1)

@@ -1,0 +1,135 @@
+"""Rasters as layers and layers as rasters: the same pixels, at the same place, in the same units.
+
+A raster measures from the outer corner of its first pixel, napari from its centre. On a map north
+is up and its numbers grow that way; napari's grow downwards, so there a row is minus the northing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from napari_sr.keep import letters
+from napari_sr.stack import Stack
+from napari_sr.world import Place
+from srpipe.errors import ConfigError
+from srpipe.io.raster import AXES, Affine, Band, Raster, Step, World
+
+_UNIT = "pixel"
+
+
+def layer_of(raster: Raster, axes: str) -> dict[str, Any]:
+    """Arguments of a layer that has these axes of a raster, Y and X last, where it lies."""
+    world = raster.world
+    matrix = _centred(world)
+    steps = {"T": world.time or Step(), "Z": world.depth or Step()}
+    units = [steps[axis].unit or _UNIT for axis in axes[:-2]]
+    about: dict[str, Any] = {
+        "axis_labels": tuple(axes.lower()),
+        "units": (*units, *(unit or _UNIT for unit in world.units)),
+        "metadata": {"raster": raster},
+    }
+    size = [steps[axis].size for axis in axes[:-2]]
+    start = [steps[axis].start for axis in axes[:-2]]
+    if world.turned or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        whole = np.eye(len(axes) + 1)
+        whole[-3:, -3:] = matrix
+        np.fill_diagonal(whole[:-3, :-3], size)
+        whole[:-3, -1] = start
+        return about | {"affine": whole}
+    scale, translate = (*size, matrix[0, 0], matrix[1, 1]), (*start, matrix[0, 2], matrix[1, 2])
+    return about | {"scale": scale, "translate": translate}
+
+
+def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
+    """What a layer is as a raster; of one that was read from a raster, what that one knew.
+
+    Raises
+    ------
+    ConfigError
+        If its axes are not those of a raster, or its planes are turned against each other.
+    """
+    known = meta.get("metadata", {}).get("raster")
+    count = len(stack.shape)
+    labels = meta.get("axis_labels") or ()
+    leading = letters(count - 2, tuple(labels)[: count - 2], rgb=stack.rgb)
+    sizes = dict(zip((*leading, "Y", "X"), stack.shape, strict=True))
+    sizes |= {"C": len(stack.colours)} if stack.rgb else {}
+    t, c, z, y, x = (sizes.get(axis, 1) for axis in AXES)
+    matrix = _matrix(meta, count)
+    mapped = known is not None and known.world.mapped
+    units = [str(unit) for unit in meta.get("units") or (_UNIT,) * count]
+    names = dict(zip((*leading, "Y", "X"), units, strict=True))
+    steps = {
+        axis: Step(
+            size=float(matrix[i, i]), start=float(matrix[i, -1]), unit=_unit(names.get(axis))
+        )
+        for i, axis in enumerate(leading)
+    }
+    world = World(
+        affine=_cornered(matrix[-3:-1, -3:], mapped=mapped),
+        units=(_unit(names["Y"]), _unit(names["X"])),
+        depth=steps.get("Z"),
+        time=steps.get("T"),
+        crs=known.world.crs if mapped else None,
+    )
+    if stack.rgb:
+        bands = tuple(Band(colour=colour) for colour in stack.colours)
+    else:
+        bands = known.bands if known and len(known.bands) == c else (Band(),) * c
+    return Raster(
+        shape=(t, c, z, y, x),
+        dtype=stack.dtype,
+        format=known.format if known else "ometiff",
+        axes="".join(axis for axis in AXES if axis in sizes),
+        bands=tuple(replace(band, own={}) for band in bands),
+        world=world,
+        nodata=known.nodata if known else None,
+        own={"samples": c} if stack.rgb else {},
+    )
+
+
+def _centred(world: World) -> np.ndarray:
+    """From row and column of a pixel's centre to napari's world, (3, 3)."""
+    a, b, c, d, e, f = world.affine or (1.0, 0.0, -0.5, 0.0, 1.0, -0.5)
+    up = -1.0 if world.mapped else 1.0
+    return np.array(
+        [
+            [up * e, up * d, up * (f + (d + e) / 2)],
+            [b, a, c + (a + b) / 2],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+
+
+def _cornered(matrix: np.ndarray, *, mapped: bool) -> Affine:
+    """The inverse of `_centred`, of its first two rows."""
+    (e, d, f), (b, a, c) = matrix.tolist()
+    if mapped:
+        e, d, f = -e, -d, -f
+    return a, b, c - (a + b) / 2, d, e, f - (d + e) / 2
+
+
+def _matrix(meta: Mapping[str, Any], count: int) -> np.ndarray:
+    """From indices to the world, (n + 1, n + 1)."""
+    place = Place(
+        np.asarray(meta.get("scale", np.ones(count))),
+        np.asarray(meta.get("translate", np.zeros(count))),
+        np.asarray(meta.get("rotate", np.eye(count))),
+        np.asarray(meta.get("shear", np.eye(count))),
+    )
+    whole = np.eye(count + 1)
+    whole[:-1, :-1], whole[:-1, -1] = place.linear, place.translate
+    affine = meta.get("affine")
+    if affine is not None:
+        whole = np.asarray(getattr(affine, "affine_matrix", affine)) @ whole
+    lead = count - 2
+    mixed = whole[:lead, lead:count].any() or whole[lead:count, :lead].any()
+    if mixed or (whole[:lead, :lead] - np.diag(np.diag(whole[:lead, :lead]))).any():
+        raise ConfigError("the layer's planes are turned out of rows and columns; undo that first")
+    return whole
+
+
+def _unit(name: str | None) -> str | None:
+    return None if name in (None, _UNIT) else name

@@ -1,0 +1,133 @@
+"""Layers into files: rasters where they lie, and time stacks as video; whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_sr.stack import Stack, shown
+from srpipe.errors import ConfigError
+
+
+def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a layer as OME-TIFF, OME-Zarr, or GeoTIFF where it came from one.
+
+    Raises
+    ------
+    ConfigError
+        If the format cannot hold it; the message names one that can.
+    """
+    from napari_sr.placing import raster_of
+    from srpipe.io.raster import Block, grid_for
+    from srpipe.io.raster_formats import open_sink, target_format
+    from srpipe.validity import valid_of
+
+    target, stack = Path(path), _stack(data, meta)
+    raster = raster_of(stack, meta)
+    name = target_format(target, raster)
+    with tempfile.TemporaryDirectory(prefix=".srpipe-", dir=target.absolute().parent) as folder:
+        part = Path(folder) / target.name
+        sink = open_sink(name, part, raster, grid_for(raster.shape, 1), Path(folder) / "pieces")
+        sink.begin()
+        for window in sink.grid:
+            pixels = _block(stack, raster.axes, raster.shape[1], window)
+            sink.write(window, Block(pixels, valid_of(pixels, raster.nodata)))
+        sink.close()
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(part, target)
+    return [str(target)]
+
+
+def write_video(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a time stack as video: with the times and the sound of the one it came from.
+
+    Raises
+    ------
+    ConfigError
+        If it is no stack of frames.
+    """
+    target, stack = Path(path), _stack(data, meta)
+    if len(stack.shape) != 3:
+        raise ConfigError(
+            f"a layer with axes {stack.shape} is no video; it takes one stack of frames"
+        )
+    with tempfile.TemporaryDirectory(prefix=".srpipe-", dir=target.absolute().parent) as folder:
+        part = Path(folder) / target.name
+        _encode(part, stack, meta, Path(folder))
+        os.replace(part, target)
+    return [str(target)]
+
+
+def _encode(part: Path, stack: Stack, meta: dict[str, Any], folder: Path) -> None:
+    import torch
+
+    from srpipe.color import from_rgb
+    from srpipe.io.frames import Frame
+    from srpipe.io.video import VideoSink, VideoSource
+
+    origin = meta.get("metadata", {}).get("video")
+    source = VideoSource(Path(origin), deinterlace=False) if origin else None
+    if source is None or sum(1 for _ in source) != stack.shape[0]:
+        source = VideoSource(_pictures(stack, meta, folder))
+    frames = (np.rot90(frame, -source.rotation // 90) for frame in _frames(stack, meta))
+    height, width = stack.shape[1:]
+    if source.rotation % 180:
+        height, width = width, height
+    sink = VideoSink(part, source, height=height, width=width, suffix=part.suffix.lower())
+    try:
+        for old, pixels in zip(source, frames, strict=True):
+            rgb = torch.from_numpy(pixels.copy()).movedim(-1, 0)[None].float() / 255
+            planes = tuple(plane.numpy() for plane in from_rgb(rgb, sink.layout))
+            frame = Frame(
+                planes=planes,
+                layout=sink.layout,
+                pts=old.pts,
+                duration=old.duration,
+                time_base=old.time_base,
+            )
+            sink.write(frame)
+        sink.close()
+    except BaseException:
+        sink.abort()
+        raise
+
+
+def _pictures(stack: Stack, meta: dict[str, Any], folder: Path) -> Path:
+    """The frames as numbered pictures, which a video can be made from."""
+    from PIL import Image
+
+    for number, frame in enumerate(_frames(stack, meta)):
+        Image.fromarray(frame).save(folder / f"{number:06d}.png", compress_level=1)
+    return folder / "%06d.png"
+
+
+def _frames(stack: Stack, meta: dict[str, Any]) -> Iterator[np.ndarray]:
+    """Every frame as it is shown: (H, W, 3), uint8."""
+    low, high = meta.get("contrast_limits") or (0, 255)
+    for number in range(stack.shape[0]):
+        bands = stack.read((number,), (0, stack.shape[1]), (0, stack.shape[2]))[:3]
+        if bands.dtype != np.uint8:
+            unit = (bands.astype(np.float64) - low) / (high - low)
+            bands = np.rint(np.nan_to_num(unit).clip(0, 1) * 255).astype(np.uint8)
+        yield shown(np.broadcast_to(bands, (3, *bands.shape[1:])), rgb=True)
+
+
+def _block(stack: Stack, axes: str, bands: int, window: Any) -> np.ndarray:
+    """Numbers of a window, TCZYX, from a layer with such axes."""
+    lead = [axis for axis in axes[:-2] if not (axis == "C" and stack.rgb)]
+    block = np.empty(window.shape(bands), stack.dtype)
+    for t, c, z in np.ndindex(block.shape[0], 1 if stack.rgb else bands, block.shape[2]):
+        at = {"T": window.t[0] + t, "C": c, "Z": window.z[0] + z}
+        plane = stack.read([at[axis] for axis in lead], window.y, window.x)
+        block[(t, slice(None) if stack.rgb else slice(c, c + 1), z)] = plane
+    return block
+
+
+def _stack(data: Any, meta: dict[str, Any]) -> Stack:
+    several = meta.get("multiscale") or isinstance(data, list | tuple)
+    return Stack.of(data, rgb=bool(meta.get("rgb")), multiscale=bool(several))

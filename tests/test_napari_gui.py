@@ -1,0 +1,243 @@
+"""The plugin in a viewer on a screen, which may be a virtual one."""
+
+import os
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari", reason="napari is not installed")
+pytest.importorskip("pytestqt", reason="pytest-qt is not installed")
+pytestmark = pytest.mark.skipif(
+    sys.platform.startswith("linux") and not os.environ.get("DISPLAY"),
+    reason="no display; xvfb-run -a gives a virtual one",
+)
+
+LONG_MS = 120_000
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy):
+    return make_napari_viewer_proxy()
+
+
+@pytest.fixture
+def form(viewer, toy, qtbot, monkeypatch):
+    """The form, with one known network to choose."""
+    from napari_sr import widget
+    from srpipe import zoo
+
+    monkeypatch.setattr(widget, "_found", lambda: (zoo.entries(toy), ["cpu"]))
+    monkeypatch.setattr(widget, "_weights", lambda: toy)
+    form = widget.SuperResolution(viewer)
+    viewer.window.add_dock_widget(form, name="Super-resolution")
+    qtbot.waitUntil(lambda: bool(form._entries), timeout=LONG_MS)
+    return form
+
+
+@pytest.fixture
+def click(qtbot, form):
+    """Press a button and wait until what it started is over."""
+
+    def click(button):
+        button.native.click()
+        qtbot.waitUntil(lambda: not form._live.busy, timeout=LONG_MS)
+
+    return click
+
+
+def add(viewer, form, pixels, **how):
+    layer = viewer.add_image(pixels, **how)
+    form.layer.reset_choices()
+    form.layer.value = layer
+    return layer
+
+
+def test_a_run_gives_a_layer_that_lies_and_looks_like_its_input(viewer, form, click):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 20, 30), dtype=np.uint8)
+    layer = add(
+        viewer,
+        form,
+        pixels,
+        name="cells",
+        scale=(2, 0.5, 0.25),
+        translate=(1, 5, 7),
+        units=("um",) * 3,
+        axis_labels=("z", "y", "x"),
+        contrast_limits=(10, 200),
+        colormap="green",
+        gamma=0.7,
+        blending="additive",
+    )
+    form.region.value = "whole layer"
+    click(form.button)
+    result = viewer.layers["cells x2"]
+    np.testing.assert_array_equal(result.data, pixels.repeat(2, 1).repeat(2, 2))
+    assert result.colormap.name == "green"
+    assert (result.gamma, result.blending) == (0.7, "additive")
+    assert list(result.contrast_limits) == [10, 200]
+    assert result.units == layer.units
+    assert result.axis_labels == ("z", "y", "x")
+    np.testing.assert_allclose(
+        result.data_to_world((0, -0.5, -0.5)), layer.data_to_world((0, -0.5, -0.5))
+    )
+    assert result.metadata["srpipe"]["complete"]
+    assert result.metadata["srpipe"]["weights"]
+
+
+def test_every_button_does_what_it_says(viewer, form, click):
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    add(viewer, form, pixels, name="photo", rgb=True)
+    for region in ("current view", "current slice", "whole layer"):
+        form.region.value = region
+        click(form.button)
+    click(form.gradients)
+    form.doubt.value = True
+    click(form.trust)
+    names = {layer.name.partition(": ")[2] for layer in viewer.layers}
+    assert names >= {
+        "gradient of input",
+        "gradient of result",
+        "residual",
+        "added detail",
+        "validity",
+        "model disagreement",
+    }
+    count = len(viewer.layers)
+    click(form.trust)  # renews, and adds none
+    assert len(viewer.layers) == count
+    for way in ("side by side", "every map", "blend"):
+        form.compare.value = way
+    form.fade.value = 0.25
+    assert any(layer.opacity == 0.25 for layer in viewer.layers)
+    form.compare.value = "all layers"
+    for widget in (form.precision, form.device, form.range, form.tile):
+        widget.value = widget.choices[-1]
+    form.perception.value = 0.5
+    assert "not for counting" in form.dial.value
+
+
+def test_a_rectangle_is_enlarged_where_it_was_drawn(viewer, form, click):
+    layer = add(viewer, form, np.zeros((40, 50), np.uint8), name="field", scale=(2, 3))
+    shapes = viewer.add_shapes([[[10, 12], [10, 60], [30, 60], [30, 12]]], name="drawn")
+    form.shapes.reset_choices()
+    form.region.value = "rectangle"
+    form.shapes.value = shapes
+    form.layer.value = layer
+    click(form.button)
+    result = viewer.layers["field x2"]
+    assert result.data.shape == (22, 34)
+    np.testing.assert_allclose(result.data_to_world((-0.5, -0.5)), layer.data_to_world((4.5, 3.5)))
+
+
+def test_without_an_image_the_form_says_so_in_one_line(form, click, monkeypatch):
+    said = []
+    monkeypatch.setattr("napari_sr.widget.show_error", said.append)
+    form.button.native.click()
+    form.gradients.native.click()
+    assert "there is no image to enlarge" in said[0]
+    assert "there is no result yet" in said[1]
+
+
+def test_an_error_of_the_run_is_one_line(viewer, form, click, monkeypatch):
+    said = []
+    monkeypatch.setattr("napari_sr.live.show_error", said.append)
+    add(viewer, form, np.zeros((20, 30), np.uint8))
+    for weights in form._entries[0].card.folder.glob("*.safetensors"):
+        weights.unlink()
+    click(form.button)
+    assert len(said) == 1
+    assert "\n" not in said[0]
+    assert form.button.text == "Run"
+
+
+def test_cancel_leaves_a_partial_layer_that_says_so(viewer, form, qtbot, slow_toy):
+    pixels = np.full((64, 256), 7, np.uint8)
+    add(viewer, form, pixels, name="long")
+    form.tile.value = "64"
+    form.button.native.click()
+    qtbot.waitUntil(
+        lambda: form._live._now is not None and form._live._now.done >= 2, timeout=LONG_MS
+    )
+    assert form.button.text == "Cancel"
+    began = time.monotonic()
+    form.button.native.click()
+    qtbot.waitUntil(lambda: not form._live.busy, timeout=LONG_MS)
+    ended = time.monotonic() - began
+    (result,) = (layer for layer in viewer.layers if "partial" in layer.name)
+    assert "of 4 tiles" in result.name
+    assert not result.metadata["srpipe"]["complete"]
+    values = [np.unique(result.data[:, x : x + 128]).tolist() for x in (0, 128, 384)]
+    assert values == [[7], [7], [0]]
+    assert ended < slow_toy + 0.5
+    form.trust.native.click()
+    qtbot.waitUntil(lambda: not form._live.busy, timeout=LONG_MS)
+    mask = next(layer for layer in viewer.layers if "validity" in layer.name)
+    assert (np.asarray(mask.data)[:, -128:] == 5).all()
+
+
+def test_the_window_stays_alive_while_a_network_runs(viewer, form, qtbot):
+    from qtpy.QtCore import QTimer
+
+    add(viewer, form, np.zeros((1024, 1024), np.uint8), name="busy")
+    form.tile.value = "128"
+    late, last = [], [time.monotonic()]
+
+    def tick():
+        now = time.monotonic()
+        late.append(now - last[0] - 0.01)
+        last[0] = now
+
+    timer = QTimer()
+    timer.setInterval(10)
+    timer.timeout.connect(tick)
+    timer.start()
+    form.button.native.click()
+    last[0] = time.monotonic()
+    late.clear()
+    qtbot.waitUntil(lambda: not form._live.busy, timeout=LONG_MS)
+    timer.stop()
+    # the target is 0.1 s on an idle machine; tests share theirs with others
+    assert np.percentile(late, 95) <= 0.3
+
+
+def test_a_layer_of_20_000_px_is_run_over_a_view_and_no_more(viewer, form, click):
+    import dask.array as da
+
+    read = []
+
+    def part(block_info=None):
+        place = block_info[None]["array-location"]
+        read.append(place)
+        return np.full([b - a for a, b in place], 9, np.uint16)
+
+    data = da.map_blocks(
+        part, chunks=((500,) * 40,) * 2, dtype=np.uint16, meta=np.empty((0, 0), np.uint16)
+    )
+    small = da.zeros((200, 200), dtype=np.uint16)
+    layer = add(viewer, form, [data, small], name="huge", multiscale=True, contrast_limits=(0, 100))
+    viewer.add_shapes([[[5010, 5010], [5010, 5060], [5040, 5060], [5040, 5010]]])
+    form.shapes.reset_choices()
+    form.layer.value = layer
+    form.region.value = "rectangle"
+    read.clear()
+    click(form.button)
+    result = next(each for each in viewer.layers if each.name == "huge x2")
+    assert (np.asarray(result.data) == 9).all()
+    assert 0 < len(read) <= 8
+
+
+@pytest.fixture
+def slow_toy(form, monkeypatch):
+    """Seconds that each tile takes."""
+    import toy
+
+    forward = toy.Toy.forward
+
+    def slow(self, x):
+        time.sleep(0.4)
+        return forward(self, x)
+
+    monkeypatch.setattr(toy.Toy, "forward", slow)
+    return 0.4
