@@ -11,10 +11,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from srpipe.models.pooling import Core, Statistics, held, recorded
-
-PASSES = 2
-"""Over the parts: by what a batch is like first, then by what all are; see `gathered`."""
+from srpipe.models.pooling import Core, GroupNorm, Statistics, held, recorded
 
 MOST_PIXELS = 2**21
 """Of the parts of a large image that are looked at; their statistics stand for those of all."""
@@ -26,7 +23,7 @@ T = TypeVar("T")
 
 
 def gathered(
-    network: nn.Module, parts: Callable[[], Iterable[Part]], *, passes: int = PASSES
+    network: nn.Module, parts: Callable[[], Iterable[Part]], *, passes: int | None = None
 ) -> Statistics:
     """The statistics of an image that comes in parts, which are run through the network.
 
@@ -35,11 +32,14 @@ def gathered(
     parts : yields all parts, the same ones each time it is called
     passes : in the first, a layer sees what earlier ones made of a batch by the batch's own
         statistics, and in each further one by those of all batches, found in the pass before. A
-        batch should hold parts from all over the image: then one pass is nearly right, which norms
-        need, and two come close. With as many as there are such layers, all would be exact
+        batch should hold parts from all over the image. With as many passes as there are such
+        layers, all would be exact; before that, norms that follow one another go astray together.
+        So a network with more than two of them has one pass unless told otherwise, and any other
+        has two, which come 4 to 15 times closer than one (RDAM, 16 parts in a batch)
     """
     found: Statistics = {}
-    for _ in range(passes):
+    norms = sum(isinstance(layer, GroupNorm) for layer in network.modules())
+    for _ in range(passes or (1 if norms > 2 else 2)):
         known = held(network, found) if found else nullcontext()
         with recorded(network) as record, known:
             for images, cores in parts():

@@ -241,12 +241,15 @@ class Upscaler:
         """Windows that statistics of an image can be gathered from.
 
         Also how many of them may be computed at once, and how many are enough. They are smaller
-        than the plan's tiles, so that as many as fit at once come from all over the image.
+        than the plan's tiles, so that as many as fit at once come from all over the image; where
+        tiles are small, they are still that many if memory has room: a batch of few windows is
+        unlike the whole, and norms that follow one another make more of it with every layer.
         """
         tiles = replace(self._tiles(1), fade=0)
         side = max(smallest(height, width, tiles), 4 * self.halo, plan.size // _WINDOWS_ACROSS)
         tiles = replace(tiles, size=min(side, plan.size))
-        at_once = max(1, plan.batch * plan.size**2 // tiles.size**2)
+        room = min(int(self._room(0)) // tiles.size**2, _WINDOWS_ACROSS**2)
+        at_once = max(1, room, plan.batch * plan.size**2 // tiles.size**2)
         return grid(height, width, tiles), at_once, max(at_once, MOST_PIXELS // tiles.size**2)
 
     def describe(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from srpipe.infer import Upscaler
 from srpipe.models import MODELS
 from srpipe.models.pooling import held, pools, whole
 from srpipe.precision import lower
@@ -88,6 +89,37 @@ def test_a_tile_with_the_statistics_of_the_whole_is_a_part_of_the_whole(name):
     near = min(71, spec.halo(scale=scale, **spec.presets["lite"])) * scale
     inner = found[..., near:] - wanted[..., 24 * scale + near :]
     assert inner.abs().max() < 1e-9
+
+
+SHORT = ("blocks", "units")
+"""Options that say how many alike parts follow one another; two of them are enough here."""
+
+
+def seams(image, lines):
+    """Mean step across these rows, as a share of the mean step between all rows."""
+    steps = image.diff(dim=2).abs().mean((0, 1, 3))
+    return steps[[line - 1 for line in lines]].mean() / steps.mean()
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].statistics == "global"])
+def test_tiles_that_share_statistics_are_far_closer_to_the_whole_than_those_that_do_not(name):
+    spec, scale = MODELS[name], MODELS[name].scales[0]
+    options = spec.presets["lite"] | {key: 2 for key in SHORT if key in spec.presets["lite"]}
+    torch.manual_seed(0)
+    network, halo = spec.build(scale=scale, **options), spec.halo(scale=scale, **options)
+    x = torch.rand(1, 3, 14, 16).repeat_interleave(12, 2).repeat_interleave(12, 3)
+    x = x * torch.linspace(0.1, 1, x.shape[3]) * torch.linspace(1, 0.3, x.shape[2])[:, None]
+    made, other, whole_at_once = (
+        Upscaler(network, scale=scale, halo=halo, exact=True, tile=tile, device="cpu")
+        for tile in (2 * halo + 48, 2 * halo + 48, 1000)
+    )
+    wanted, found = whole_at_once(x), made(x)
+    lines = sorted({tile.y.keep_from * scale for tile in made.plan(*x.shape[2:])[1]} - {0})
+    other.__dict__["looks_at_the_whole"] = False
+    alone = other(x)
+    error, plain = (found - wanted).abs().max(), (alone - wanted).abs().max()
+    assert plain > 20 * error
+    assert seams(found, lines) <= 1.02 * seams(wanted, lines)
 
 
 @every_model
