@@ -23,13 +23,22 @@ from srpipe.io import FORMATS, OTHER_PICTURES, format_for
 from srpipe.io.video import suffix_for
 from srpipe.jobs import picture, raster, video
 from srpipe.jobs.engine import Engine
-from srpipe.jobs.job import OF_ONE_UNIT, Advance, Done, Outcome, Receipt, Unit, checksum, files_of
+from srpipe.jobs.job import (
+    Advance,
+    Done,
+    Outcome,
+    Receipt,
+    Unit,
+    checksum,
+    files_of,
+    one_by_one,
+)
 from srpipe.jobs.journal import FINGERPRINT, RECEIPTS, Fingerprint, Journal, receipts, versions
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.plan import plan as plan_one
 from srpipe.jobs.report import Event, Report, Result, unheard
 from srpipe.jobs.size import network
-from srpipe.jobs.spread import spread
+from srpipe.jobs.spread import performed
 from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published, remove
 from srpipe.settings import RunSettings
 
@@ -354,7 +363,6 @@ def _performed(
         tell()
 
     tell()
-    told: Any = {"done": filed, "advance": lambda unit, size: None, "cancelled": cancelled}
     settings = plan.settings
     work = FolderWork(
         source=plan.source.absolute(),
@@ -362,11 +370,16 @@ def _performed(
         settings=replace(settings, overwrite=True, workers=None, scheduler=None),
     )
     try:
-        if plan.todo and (settings.workers or settings.scheduler):
-            return spread(
-                work, plan.todo, workers=settings.workers, scheduler=settings.scheduler, **told
-            )
-        return work.begun().perform(plan.todo, **told)
+        return performed(
+            work,
+            plan.todo,
+            begun=work.begun,
+            workers=settings.workers,
+            scheduler=settings.scheduler,
+            done=filed,
+            advance=lambda unit, size: None,
+            cancelled=cancelled,
+        )
     except Cancelled:
         raise Cancelled(
             f"stopped; {count} of {len(plan.units)} files are done, and the same command goes on"
@@ -408,17 +421,7 @@ class FolderWorker:
         SrpipeError
             What is not the fault of one file.
         """
-        outcome = Outcome()
-        for unit in units:
-            if cancelled.is_set():
-                raise Cancelled("stopped")
-            try:
-                receipt = self._done(unit, cancelled)
-            except OF_ONE_UNIT as error:
-                outcome.failures[unit.name] = error
-            else:
-                done(receipt)
-        return outcome
+        return one_by_one(self._done, units, done=done, cancelled=cancelled)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from srpipe.errors import DeviceError, MediaError, SrpipeError
+from srpipe.errors import Cancelled, DeviceError, MediaError, SrpipeError
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,33 @@ class Work(Protocol):
 
     def begun(self) -> Worker:
         """Open the input and load the network, in the process that is to do the work."""
+
+
+def one_by_one(
+    make: Callable[[Unit, threading.Event], Receipt],
+    units: Sequence[Unit],
+    *,
+    done: Done,
+    cancelled: threading.Event,
+) -> Outcome:
+    """Make units in order; one that fails with one of `OF_ONE_UNIT` does not stop the others.
+
+    Raises
+    ------
+    Cancelled
+        Before the next unit, if that was asked for.
+    """
+    outcome = Outcome()
+    for unit in units:
+        if cancelled.is_set():
+            raise Cancelled("stopped")
+        try:
+            receipt = make(unit, cancelled)
+        except OF_ONE_UNIT as error:
+            outcome.failures[unit.name] = error
+        else:
+            done(receipt)
+    return outcome
 
 
 def slot(folder: Path, unit: str) -> Path:

@@ -24,13 +24,13 @@ from srpipe.io.raster_formats import open_raster, open_sink
 from srpipe.jobs import provenance
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import (
-    OF_ONE_UNIT,
     Advance,
     Done,
     Outcome,
     Receipt,
     Unit,
     checksum,
+    one_by_one,
     part_of_slot,
     raise_failures,
     sealed,
@@ -42,7 +42,7 @@ from srpipe.jobs.plan import Plan
 from srpipe.jobs.raster_plan import RasterPlan
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_raster
-from srpipe.jobs.spread import spread
+from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
 from srpipe.jobs.trusted import disagreement_of, tell
 from srpipe.jobs.video import fingerprint
@@ -196,18 +196,16 @@ class _Run:
     ) -> Outcome:
         """Do units here, or let Dask's workers do them."""
         settings = settings or self._plan.settings
-        told: Any = {"done": self._filed, "advance": _unheard, "cancelled": self._cancelled}
-        if not units:
-            return Outcome()
-        if settings.workers or settings.scheduler:
-            return spread(
-                work, units, workers=settings.workers, scheduler=settings.scheduler, **told
-            )
-        worker = work.begun(engine)
-        try:
-            return worker.perform(units, **told)
-        finally:
-            worker.close()
+        return performed(
+            work,
+            units,
+            begun=lambda: work.begun(engine),
+            workers=settings.workers,
+            scheduler=settings.scheduler,
+            done=self._filed,
+            advance=_unheard,
+            cancelled=self._cancelled,
+        )
 
     def _filed(self, receipt: Receipt) -> None:
         self._journal.add(receipt)
@@ -359,18 +357,12 @@ class RasterWorker:
         SrpipeError
             What is not the fault of one block.
         """
-        outcome = Outcome()
-        for unit in units:
-            if cancelled.is_set():
-                raise Cancelled("stopped")
-            make = self._gathered if unit.name == STATISTICS else self._done
-            try:
-                receipt = make(unit, cancelled)
-            except OF_ONE_UNIT as error:
-                outcome.failures[unit.name] = error
-            else:
-                done(receipt)
-        return outcome
+
+        def make(unit: Unit, cancelled: threading.Event) -> Receipt:
+            made = self._gathered if unit.name == STATISTICS else self._done
+            return made(unit, cancelled)
+
+        return one_by_one(make, units, done=done, cancelled=cancelled)
 
     def close(self) -> None:
         """Let go of the file."""

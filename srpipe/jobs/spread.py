@@ -15,7 +15,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from traceback import format_exc
 from typing import Any
 
@@ -29,6 +29,33 @@ _KILLS = 1  # times that a worker may die with a unit and the unit is tried agai
 _LOOK_S = 0.1  # between two looks at the caller's wish to cancel
 _TELL_S = 0.5  # between two words of a worker on how far it is
 _WAIT_S = 30  # for a scheduler, and for its first worker
+
+
+def performed(
+    work: Work,
+    units: Sequence[Unit],
+    *,
+    begun: Callable[[], Worker],
+    workers: int | None,
+    scheduler: str | None,
+    done: Done,
+    advance: Advance,
+    cancelled: threading.Event,
+) -> Outcome:
+    """Do units here, by the worker that `begun` makes, or spread them if workers are named.
+
+    Raises
+    ------
+    SrpipeError
+        As `spread` does, and what is not the fault of one unit.
+    """
+    told: Any = {"done": done, "advance": advance, "cancelled": cancelled}
+    if not units:
+        return Outcome()
+    if workers or scheduler:
+        return spread(work, units, workers=workers, scheduler=scheduler, **told)
+    with closing(begun()) as worker:
+        return worker.perform(units, **told)
 
 
 def spread(

@@ -38,6 +38,7 @@ from srpipe.jobs.repeats import Repeats
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_video
 from srpipe.jobs.shots import Shots
+from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
 from srpipe.jobs.trusted import disagreement_of, tell
 from srpipe.settings import RunSettings, rate_of
@@ -253,18 +254,16 @@ class _Run:
     def _spread(self, work: "VideoWork", units: Sequence[Unit], engine: Engine) -> Outcome:
         """Do units here, or let Dask's workers do them."""
         settings = self._plan.settings
-        told: Any = {"done": self._filed, "advance": self._advanced, "cancelled": self._cancelled}
-        if settings.workers or settings.scheduler:
-            from srpipe.jobs.spread import spread
-
-            return spread(
-                work, units, workers=settings.workers, scheduler=settings.scheduler, **told
-            )
-        worker = work.begun(engine)
-        try:
-            return worker.perform(units, **told)
-        finally:
-            worker.close()
+        return performed(
+            work,
+            units,
+            begun=lambda: work.begun(engine),
+            workers=settings.workers,
+            scheduler=settings.scheduler,
+            done=self._filed,
+            advance=self._advanced,
+            cancelled=self._cancelled,
+        )
 
     def _filed(self, receipt: Receipt) -> None:
         self._journal.add(receipt)
