@@ -430,6 +430,19 @@ def test_two_workers_make_bit_for_bit_what_one_process_makes(tmp_path, small, se
 
 
 @lost
+def test_the_workers_of_a_scheduler_make_it_too(tmp_path, small, settings, two):
+    from distributed import LocalCluster
+
+    source = write(tmp_path / "in.tif", noise((1, 2, 1, 520, 300), "uint16"), "geotiff")
+    jobs.upscale(source, tmp_path / "alone.tif", settings())
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address=":0", memory_limit=0
+    ) as cluster:
+        jobs.upscale(source, tmp_path / "out.tif", settings(scheduler=cluster.scheduler_address))
+    assert digest(tmp_path / "out.tif") == digest(tmp_path / "alone.tif")
+
+
+@lost
 def test_a_worker_has_its_share_of_the_cores(tmp_path, scene, two, monkeypatch):
     import torch
 
@@ -444,8 +457,10 @@ def test_a_worker_has_its_share_of_the_cores(tmp_path, scene, two, monkeypatch):
 
 
 @lost
-def test_a_lost_worker_costs_its_block_and_no_more(tmp_path, scene, two, monkeypatch):
-    monkeypatch.setenv("SRPIPE_TEST_KILL", "t00000-z00000-y00512-x00512")
+@pytest.mark.parametrize("at", ["y00000-x01024", "y00512-x00512", "y01024-x00000"])
+def test_a_lost_worker_costs_its_block_and_no_more(tmp_path, scene, two, monkeypatch, at):
+    """A quarter, half and three quarters of the way."""
+    monkeypatch.setenv("SRPIPE_TEST_KILL", f"t00000-z00000-{at}")
     monkeypatch.setenv("SRPIPE_TEST_ONCE", str(tmp_path / "killed"))
     result = jobs.upscale(scene, tmp_path / "out.tif", two())
     assert (tmp_path / "killed").exists()
