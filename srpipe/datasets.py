@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from srpipe.color import to_rgb
-from srpipe.errors import ConfigError, MediaError, PixelError
+from srpipe.errors import ConfigError, MediaError
 from srpipe.io import FORMATS, OTHER_PICTURES, format_for, format_of, image
 from srpipe.io.frames import Frame
 from srpipe.io.video import VideoSource
@@ -53,7 +53,7 @@ class Pictures:
             if not files:
                 raise ConfigError(f"{path} holds no pictures; name a folder of them, or a video")
             return cls(path=path, files=files, count=len(files))
-        if FORMATS[format_of(path)].kind == "picture":
+        if FORMATS[format_of(path)].kind != "video":
             return cls(path=path, files=(path,), count=1)
         count = VideoSource(path, allow_truncated=True).count
         return cls(path=path, files=(path,), count=count, moving=True)
@@ -66,12 +66,12 @@ class Pictures:
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         if not self.moving:
             for file in self.files:
-                yield file.name, _unit(image.read(file).frame, file)
+                yield file.name, _unit(image.read(file).frame)
             return
         source = VideoSource(self.path, allow_truncated=True)
         try:
             for number, frame in enumerate(source, 1):
-                yield f"frame {number}", _unit(frame, self.path)
+                yield f"frame {number}", _unit(frame)
         finally:
             source.close()
 
@@ -133,12 +133,6 @@ def _belongs(stem: str, owner: str) -> bool:
     return stem.startswith(owner) and (not added or bool(_ADDED.fullmatch(added)))
 
 
-def _unit(frame: Frame, file: Path) -> Tensor:
+def _unit(frame: Frame) -> Tensor:
     planes = [torch.from_numpy(np.array(plane)) for plane in frame.planes]
-    rgb = to_rgb(planes, frame.layout)[:, :3]
-    if frame.layout.bits == 32 and (rgb.min() < 0 or rgb.max() > 1):
-        raise PixelError(
-            f"{file} holds floating-point values that are not from 0 to 1, for which these metrics"
-            " are made; scale them first"
-        )
-    return rgb.clamp(0, 1)
+    return to_rgb(planes, frame.layout)[:, :3].clamp(0, 1)

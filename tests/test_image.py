@@ -353,7 +353,7 @@ BAD = {
     "apng": ("a.png", _animated, "animated"),
     "webp": ("a.webp", _animated, "animated"),
     "cmyk": ("a.jpg", lambda p: Image.new("CMYK", (4, 4)).save(p), "printing inks"),
-    "raster": ("a.tif", _tiff(ome=True), "is not a picture"),
+    "raster": ("a.tif", _tiff(ome=True), "numbers, not a picture"),
 }
 
 

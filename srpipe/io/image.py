@@ -31,7 +31,8 @@ def read(path: Path) -> Picture:
     """
     name = format_of(path)
     if name not in READERS:
-        raise MediaError(f"{path} is not a picture; srpipe reads {', '.join(READERS).upper()}")
+        found = "holds numbers, not a picture" if name == "raster" else "is not a picture"
+        raise MediaError(f"{path} {found}; the pictures read are {', '.join(READERS).upper()}")
     try:
         with _silence():
             return READERS[name](path)
