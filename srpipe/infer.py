@@ -27,6 +27,7 @@ BLENDS = ("crop", "hann")
 _LEAST_FADE = 8  # pixels; a shorter ramp is as visible as a cut
 _MOST_NUMBERS = 2**31 - 1  # in one tensor: beyond it many kernels fail or turn slow
 _PIXELS_AT_ONCE = 2**20  # a GPU is busy with as many; larger batches only take memory
+_PIXELS_AT_ONCE_CPU = 2**13  # and a CPU with these
 _MOST_IMAGES_AT_ONCE = 16
 _WINDOWS_ACROSS = 4  # a tile, from which statistics are gathered in place of it
 _TRIES = 8  # with ever smaller tiles; a 256th of the first is no tile any more
@@ -237,6 +238,11 @@ class Upscaler:
         plan = next(self._plans(images, height, width))
         return plan, grid(height, width, self._tiles(plan.size))
 
+    def at_once(self, height: int, width: int) -> int:
+        """How many whole images of this size are best enlarged by one call."""
+        plan, tiles = self.plan(height, width, _MOST_IMAGES_AT_ONCE)
+        return plan.batch if len(tiles) == 1 else 1
+
     def windows(self, height: int, width: int, plan: Plan) -> tuple[list[Tile], int, int]:
         """Windows that statistics of an image can be gathered from.
 
@@ -326,11 +332,13 @@ class Upscaler:
             )
 
     def _batch(self, images: int, size: int, height: int, width: int, room: float) -> int:
-        """How many tiles at once: one on a CPU, which has nothing to gain from more."""
-        if self.device.type == "cpu" or size < smallest(height, width, self._tiles(1)):
+        """How many tiles at once; on a CPU, one of those that an image is cut into."""
+        cpu = self.device.type == "cpu"
+        if size < (max(height, width) if cpu else smallest(height, width, self._tiles(1))):
             return 1
         pixels = _pixels(size, height, width)
-        most = min(_PIXELS_AT_ONCE // pixels, int(room / pixels), _MOST_IMAGES_AT_ONCE)
+        busy = _PIXELS_AT_ONCE_CPU if cpu else _PIXELS_AT_ONCE
+        most = min(busy // pixels, int(room / pixels), _MOST_IMAGES_AT_ONCE)
         work = images * len(grid(height, width, self._tiles(size)))
         rounds = math.ceil(work / max(most, 1))
         return math.ceil(work / rounds)

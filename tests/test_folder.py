@@ -57,6 +57,20 @@ def enlarged(monkeypatch):
     return seen
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """How many pictures the network got at once, call by call."""
+    seen, forward = [], network.Toy.forward
+
+    def noted(self, x):
+        if not x.is_meta:
+            seen.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(network.Toy, "forward", noted)
+    return seen
+
+
 def files(path):
     return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
 
@@ -90,6 +104,52 @@ def test_the_tree_is_mirrored(photos, out, settings):
 def test_a_pattern_chooses(photos, out, settings, which, found):
     folder.upscale(photos, out, settings(), **which)
     assert list(manifest(out)) == found
+
+
+def small(folder, names, side=40, value=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name in names:
+        pixels = rng.integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(pixels if value is None else np.full_like(pixels, value)).save(
+            folder / name
+        )
+
+
+def test_small_pictures_of_equal_size_go_through_the_network_together(
+    tmp_path, out, settings, calls
+):
+    photos = tmp_path / "in"
+    small(photos, [f"a{i}.png" for i in range(7)])
+    small(photos, ["b0.png"], side=48)
+    small(photos, ["c0.png", "c1.png"])
+    small(photos, ["d0.png", "d1.png"], side=200)
+    result = folder.upscale(photos, out, settings())
+    assert (result.done, result.failures) == (12, {})
+    del calls[: calls.index(4)]  # what it costs was measured first
+    assert calls == [4, 3, 1, 2, 1, 1]
+    for file in photos.iterdir():
+        assert np.array_equal(pixels_of(out / file.name), doubled(pixels_of(file)))
+
+
+def test_a_bad_picture_does_not_take_along_those_that_it_came_with(
+    tmp_path, out, settings, monkeypatch
+):
+    photos = tmp_path / "in"
+    small(photos, [f"a{i}.png" for i in range(6)])
+    small(photos, ["a2.png"], value=255)
+    (photos / "a4.png").write_bytes((photos / "a4.png").read_bytes()[:500])
+    forward = network.Toy.forward
+    monkeypatch.setattr(
+        network.Toy,
+        "forward",
+        lambda self, x: forward(self, x) / (x.flatten(1).amin(1) < 1).all(),
+    )
+    result = folder.upscale(photos, out, settings())
+    assert list(result.failures) == ["a2.png", "a4.png"]
+    for name in ("a0", "a1", "a3", "a5"):
+        image = f"{name}.png"
+        assert np.array_equal(pixels_of(out / image), doubled(pixels_of(photos / image)))
 
 
 def test_the_manifest_says_what_became_of_each_file(photos, out, settings):

@@ -1,7 +1,7 @@
 """One frame in, one larger frame out: what stands between a source and a sink."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -54,10 +54,10 @@ class Enlarger:
         self.clipped = 0
         """Samples of red, green and blue that came out darker than black or brighter than white."""
 
-    def __call__(self, frame: Frame) -> Frame:
-        """The frame, enlarged, at the same time."""
+    def __call__(self, frame: Frame, made: Tensor | None = None) -> Frame:
+        """The frame, enlarged, at the same time; `made` is what `together` made of it already."""
         with torch.no_grad():
-            planes = from_rgb(self._enlarged(frame), self._layout)
+            planes = from_rgb(self._enlarged(frame, made), self._layout)
         return Frame(
             planes=tuple(plane.cpu().numpy() for plane in planes),
             layout=self._layout,
@@ -66,22 +66,22 @@ class Enlarger:
             time_base=frame.time_base,
         )
 
-    def _enlarged(self, frame: Frame) -> Tensor:
+    def _enlarged(self, frame: Frame, made: Tensor | None) -> Tensor:
         """RGB, or RGBA where it is wanted and there, (1, 3 or 4, H, W).
 
         Nothing is clamped before the network: codes beyond black and white, which video may hold,
         then come out beyond black and white again. `from_rgb` clamps to what codes can say.
         """
-        planes = [_tensor(plane).to(self._upscaler.device) for plane in frame.planes]
-        picture = to_rgb(planes, frame.layout)
+        picture = _picture(frame, self._upscaler)
         seen = picture[:, :3]
-        enlarged = self._upscaler(
-            seen,
-            statistics=self._statistics(seen) if self._statistics else None,
-            cancelled=self._cancelled.is_set,
-            on_tile=self._on_tile,
-        )
-        rgb = self._fitted(enlarged)
+        if made is None:
+            made = self._upscaler(
+                seen,
+                statistics=self._statistics(seen) if self._statistics else None,
+                cancelled=self._cancelled.is_set,
+                on_tile=self._on_tile,
+            )
+        rgb = self._fitted(made)
         if self._project:
             rgb = projected(seen[0].to(rgb.device), rgb[0])[None]
         if self._count:
@@ -95,9 +95,23 @@ class Enlarger:
         return x if tuple(x.shape[-2:]) == self._size else resize(x, self._size)
 
 
+def together(
+    frames: Sequence[Frame], upscaler: Upscaler, cancelled: threading.Event
+) -> list[Tensor]:
+    """What the network makes of frames of one size by one call, for an `Enlarger` to go on with."""
+    seen = torch.cat([_picture(frame, upscaler)[:, :3] for frame in frames])
+    return list(upscaler(seen, cancelled=cancelled.is_set).split(1))
+
+
 def free_memory_bytes() -> int:
     """Memory that the results of an `Enlarger`, which are on the CPU, can still have."""
     return free_bytes(torch.device("cpu"))
+
+
+def _picture(frame: Frame, upscaler: Upscaler) -> Tensor:
+    """RGB or RGBA, (1, 3 or 4, H, W), where the network is."""
+    planes = [_tensor(plane).to(upscaler.device) for plane in frame.planes]
+    return to_rgb(planes, frame.layout)
 
 
 def _tensor(plane: np.ndarray) -> Tensor:

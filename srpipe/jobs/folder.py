@@ -10,11 +10,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
+
+from torch import Tensor
 
 from srpipe import zoo
 from srpipe.device import found
@@ -24,6 +27,7 @@ from srpipe.io.video import suffix_for
 from srpipe.jobs import picture, raster, video
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import (
+    OF_ONE_UNIT,
     Advance,
     Done,
     Outcome,
@@ -410,6 +414,8 @@ class FolderWorker:
     def __init__(self, work: FolderWork) -> None:
         self._work = work
         self._engine = Engine()
+        self._plans: dict[str, Plan] = {}  # of files that were looked at before their turn
+        self._made: dict[str, Tensor] = {}  # of them, what the network makes
 
     def perform(
         self, units: Sequence[Unit], *, done: Done, advance: Advance, cancelled: threading.Event
@@ -421,14 +427,21 @@ class FolderWorker:
         SrpipeError
             What is not the fault of one file.
         """
-        return one_by_one(self._done, units, done=done, cancelled=cancelled)
+        left = deque(units)
+
+        def make(unit: Unit, cancelled: threading.Event) -> Receipt:
+            left.popleft()
+            return self._done(unit, left, cancelled)
+
+        return one_by_one(make, units, done=done, cancelled=cancelled)
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _done(self, unit: Unit, cancelled: threading.Event) -> Receipt:
+    def _done(self, unit: Unit, after: Iterable[Unit], cancelled: threading.Event) -> Receipt:
         began = time.monotonic()
-        planned, result = self._enlarged(unit, cancelled)
+        planned = self._plans.pop(unit.name, None) or self._planned(unit)
+        result = self._enlarged(planned, unit, after, cancelled)
         facts = {
             "status": result.status,
             "model": planned.entry.name,
@@ -451,20 +464,46 @@ class FolderWorker:
             facts={**unit.facts, **facts},
         )
 
-    def _enlarged(self, unit: Unit, cancelled: threading.Event) -> tuple[Plan, Result]:
-        """Publish the result of one file, as if it had been asked for alone."""
+    def _planned(self, unit: Unit) -> Plan:
         work = self._work
         source, target = work.source / unit.name, work.target / unit.facts["target"]
-        told: Any = {"report": unheard, "cancelled": cancelled}
         try:
-            planned = plan_one(source, target, work.settings, make_folders=True)
-            if planned.kind == "video":
-                return planned, video.run(planned, self._engine, **told)
-            if planned.kind == "raster":
-                return planned, raster.run(planned, self._engine, **told)
+            return plan_one(source, target, work.settings, make_folders=True)
         except ConfigError as error:  # what fits the others does not fit this one
             raise MediaError(str(error)) from error
-        return planned, picture.run(planned, self._engine, **told)
+
+    def _enlarged(
+        self, planned: Plan, unit: Unit, after: Iterable[Unit], cancelled: threading.Event
+    ) -> Result:
+        """Publish the result of one file, as if it had been asked for alone."""
+        told: Any = {"report": unheard, "cancelled": cancelled}
+        if planned.kind == "picture":
+            if unit.name not in self._made:
+                self._look_ahead(planned, unit, after, cancelled)
+            made = self._made.pop(unit.name, None)
+            return picture.run(planned, self._engine, **told, made=made)
+        way = video.run if planned.kind == "video" else raster.run
+        try:
+            return way(planned, self._engine, **told)
+        except ConfigError as error:
+            raise MediaError(str(error)) from error
+
+    def _look_ahead(
+        self, planned: Plan, unit: Unit, after: Iterable[Unit], cancelled: threading.Event
+    ) -> None:
+        """Let the network make a picture together with those after it, where that is faster."""
+        names = [unit.name]
+
+        def plans() -> Iterator[Plan]:
+            yield planned
+            for other in after:
+                self._plans[other.name] = self._plans.get(other.name) or self._planned(other)
+                names.append(other.name)
+                yield self._plans[other.name]
+
+        with suppress(*OF_ONE_UNIT):  # each alone tells whose fault it is
+            found = picture.ahead(plans(), self._engine, cancelled)
+            self._made.update(zip(names[: len(found)], found, strict=True))
 
 
 # --- the manifest ------------------------------------------------------------------------------

@@ -1,19 +1,23 @@
 """Enlarge one still picture."""
 
+import itertools
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from srpipe.errors import Cancelled, DeviceError
 from srpipe.infer import Upscaler
 from srpipe.io import image, xmp
+from srpipe.io.frames import Frame
 from srpipe.io.picture import Picture, layout_in
 from srpipe.jobs import provenance
 from srpipe.jobs.engine import Engine
-from srpipe.jobs.enlarge import Enlarger, free_memory_bytes
+from srpipe.jobs.enlarge import Enlarger, free_memory_bytes, together
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_frames
@@ -23,8 +27,15 @@ from srpipe.jobs.trusted import disagreement_of, tell
 _BYTES_PER_PIXEL = 40  # of the result: RGBA in float32, its codes, and a copy of each for a moment
 
 
-def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Event) -> Result:
-    """Enlarge, write, read back, publish.
+def run(
+    plan: Plan,
+    engine: Engine,
+    *,
+    report: Report,
+    cancelled: threading.Event,
+    made: Tensor | None = None,
+) -> Result:
+    """Enlarge, write, read back, publish; `made` is what `ahead` made of the picture already.
 
     Raises
     ------
@@ -35,8 +46,7 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
     assert picture is not None
     assert size is not None
     _check_memory(size)
-    bits = picture.frame.layout.bits
-    upscaler = engine.upscaler(plan.network, perception=plan.perception, bits=bits)
+    upscaler = _upscaler(plan, engine)
     recomputed = upscaler.recomputed
 
     def on_tile(done: int, of: int) -> None:
@@ -53,7 +63,7 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
         on_tile=on_tile,
     )
     with published(plan.target) as part:
-        larger = picture.enlarged(enlarge(picture.frame))
+        larger = picture.enlarged(enlarge(picture.frame, made))
         record = _record(plan, picture, upscaler, enlarge.clipped)
         larger, notices = _noted(larger, record)
         image.write(part, larger)
@@ -79,6 +89,43 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
         clipped=enlarge.clipped,
         notices=(*plan.notices, *notices),
     )
+
+
+def ahead(plans: Iterable[Plan], engine: Engine, cancelled: threading.Event) -> list[Tensor]:
+    """What the network makes of the first picture and those after it that can go with it.
+
+    Small pictures of one size take less time by one call than by many. `plans` is asked for no
+    more than can be made at once, and one that does not fit. Nothing, if the first is alone.
+
+    Raises
+    ------
+    SrpipeError
+        If something is wrong with one of them; each alone then tells which.
+    """
+    rest = iter(plans)
+    first = next(rest)
+    upscaler = _upscaler(first, engine)
+    most = upscaler.at_once(*_frame(first).planes[0].shape[:2])
+    alike = itertools.takewhile(lambda plan: _batch_of(plan) == _batch_of(first), rest)
+    frames = [_frame(plan) for plan in (first, *itertools.islice(alike, most - 1))]
+    return together(frames, upscaler, cancelled) if len(frames) > 1 else []
+
+
+def _upscaler(plan: Plan, engine: Engine) -> Upscaler:
+    bits = _frame(plan).layout.bits
+    return engine.upscaler(plan.network, perception=plan.perception, bits=bits)
+
+
+def _frame(plan: Plan) -> Frame:
+    assert plan.picture is not None
+    return plan.picture.frame
+
+
+def _batch_of(plan: Plan) -> tuple[Any, ...]:
+    """What pictures must have in common to go through the network together."""
+    if plan.picture is None:
+        return (plan.kind,)
+    return plan.size, plan.picture.frame.layout.bits, plan.network, plan.perception
 
 
 def _record(plan: Plan, picture: Picture, upscaler: Upscaler, clipped: int) -> dict[str, Any]:
