@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import toy as toy_script
 from raster_files import (
     ENDING,
@@ -99,6 +100,22 @@ def test_every_number_comes_through(tmp_path, settings, small, name, dtype):
     assert (result.size_before, result.size_after) == ((300, 270), (600, 540))
     assert result.numbers["blocks"] == 4
     assert (result.clipped, result.perception) == (0, 0.0)
+
+
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 3)])
+def test_a_tiff_that_is_a_picture_goes_into_a_raster_where_that_is_asked_for(
+    tmp_path, settings, ending, shape
+):
+    if ending == ".ome.zarr":
+        pytest.importorskip("zarr")
+    pixels = noise(shape, "uint16")
+    photometric = "minisblack" if len(shape) == 2 else "rgb"
+    tifffile.imwrite(tmp_path / "in.tif", pixels, photometric=photometric)
+    result = jobs.upscale(tmp_path / "in.tif", tmp_path / f"out{ending}", settings())
+    _, numbers, _ = read(result.target)
+    bands = pixels[None] if len(shape) == 2 else np.moveaxis(pixels, -1, 0)
+    assert np.array_equal(numbers, enlarged(bands[None, :, None], 2))
 
 
 @pytest.mark.parametrize("name", ["ometiff", "omezarr"])

@@ -20,6 +20,7 @@ from srpipe.io.tiff import COLOURED, GEO, GREY
 
 RPC = 50844
 ZARR = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+PICTURE_SUFFIXES = (".tif", ".tiff")
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -79,15 +80,16 @@ def raster_format(path: Path) -> str | None:
         return "omezarr" if zarr else None
     if path.name.endswith((".zarr.zip", ".ozx")):
         raise MediaError(f"{path} is a Zarr in a ZIP; unzip it first")
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
-    if head not in TIFF_STARTS:
+    if not _is_tiff(path):
         return None
     with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
         return _tiff_format(tiff)
+
+
+def names_a_raster(target: Path) -> bool:
+    """Whether a file of this name holds a raster, even where what goes into it is a picture."""
+    endings = (s for known in RASTERS.values() for s in known.suffixes)
+    return target.name.lower().endswith(tuple(s for s in endings if s not in PICTURE_SUFFIXES))
 
 
 def target_format(target: Path, raster: Raster) -> str:
@@ -124,7 +126,7 @@ def raster_suffix(path: Path) -> str:
 
 
 def open_raster(path: Path) -> RasterSource:
-    """Open a raster, to be read in windows.
+    """Open a raster, to be read in windows; a TIFF that is a picture is one of one plane here.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def open_raster(path: Path) -> RasterSource:
     ConfigError
         If a package is missing.
     """
-    name = raster_format(path)
+    name = raster_format(path) or ("ometiff" if _is_tiff(path) else None)
     if name is None:
         raise MediaError(f"{path} is no raster; {_titles()} are")
     source: RasterSource = getattr(_module(name), RASTERS[name].source)(path)
@@ -173,6 +175,14 @@ def _module(name: str) -> Any:
 
 def _titles() -> str:
     return ", ".join(known.title for known in RASTERS.values())
+
+
+def _is_tiff(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in TIFF_STARTS
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _tiff_format(file: tifffile.TiffFile) -> str | None:

@@ -8,7 +8,7 @@ from srpipe import zoo
 from srpipe.errors import ConfigError, TargetError
 from srpipe.io import FORMATS, format_of, image, picture_format
 from srpipe.io.picture import Picture, layout_in
-from srpipe.io.raster_formats import raster_suffix
+from srpipe.io.raster_formats import names_a_raster, raster_suffix
 from srpipe.io.sequence import is_sequence
 from srpipe.io.video import SEQUENCES, VideoSource, suffix_for
 from srpipe.jobs.raster_plan import RasterPlan, look, warnings
@@ -114,6 +114,8 @@ def plan(
         If the input cannot be read, the output cannot be written, or there is no such model.
     """
     form = format_of(source)
+    if form == "tiff" and target is not None and names_a_raster(Path(target)):
+        form = "raster"
     entry = network(settings)
     name = _name(source, form, label(settings, entry))
     path, pattern = _place(source, target, name)
