@@ -667,6 +667,18 @@ def test_a_report_is_of_all_numbers_and_names_the_gaps(tmp_path, settings, small
     assert (tmp_path / f"{result.target.name}.report.html").exists()
 
 
+def test_a_report_says_how_much_of_a_resumed_raster_it_counts(
+    tmp_path, scene, settings, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(Power):
+        cut_off(patch, after=4)
+        jobs.upscale(scene, tmp_path / "out.tif", settings())
+    result = jobs.upscale(scene, tmp_path / "out.tif", settings(report=True))
+    assert "the report counts 5 of 9 blocks" in " ".join(result.notices)
+    whole = jobs.upscale(scene, tmp_path / "all.tif", settings(report=True))
+    assert "the report counts" not in " ".join(whole.notices)
+
+
 def test_what_is_projected_agrees_with_its_input(tmp_path, settings, small):
     pixels = noise((1, 1, 1, 300, 290), "float32")
     source = write(tmp_path / "in.ome.tif", pixels, "ometiff")

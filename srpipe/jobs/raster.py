@@ -283,6 +283,12 @@ class _Run:
         notices = [*self._plan.notices, *_about_range(self._raster, numbers, counts)]
         if len(precisions) > 1:
             notices.append(f"parts were computed in different precisions: {', '.join(precisions)}")
+        counted = sum("tally" in receipt.facts for receipt in receipts)
+        if self._plan.settings.report and counted < len(receipts):
+            notices.append(
+                f"the report counts {counted} of {len(receipts)} blocks; the others were kept from"
+                " a run without --report, and --restart makes them anew"
+            )
         return self._plan.result(
             status="done",
             frames=self._raster.planes,
