@@ -26,6 +26,16 @@ REFRESH_MS = 350
 """Between two looks at a growing result: less than three a second."""
 
 
+@dataclass(frozen=True)
+class Failed:
+    """What a thread comes back with if something is in the way, in one line.
+
+    An error that is raised in a thread is a bug for napari, which shows all of it.
+    """
+
+    text: str
+
+
 @dataclass(eq=False)
 class Made:
     """A result, and what it was made of.
@@ -180,12 +190,21 @@ class Live:
             return self._stop.is_set() or (worker is not None and worker.abort_requested)
 
         def work() -> Generator[Any, None, Any]:
-            return (yield from make(asked))
+            try:
+                return (yield from make(asked))
+            except SrpipeError as error:
+                return Failed(str(error))
 
         def finished() -> None:
             self._worker = None
             self._timer.stop()
-            ended(outcome[0] if outcome else None)
+            found = outcome[0] if outcome else None
+            if isinstance(found, Failed):
+                self._stop.set()
+                self._told("")
+                show_error(found.text)
+                found = None
+            ended(found)
             self._changed()
 
         self._began = time.monotonic()
@@ -196,21 +215,12 @@ class Live:
             _connect={
                 "yielded": heard,
                 "returned": outcome.append,
-                "errored": self._fail,
                 "finished": finished,
             },
         )
         self._worker.start()
         self._timer.start()
         self._changed()
-
-    def _fail(self, error: Exception) -> None:
-        """What a user can mend is one line; anything else is a bug, and napari shows all of it."""
-        self._stop.set()
-        self._told("")
-        if not isinstance(error, SrpipeError):
-            raise error
-        show_error(str(error))
 
     def _add(self, made: Made) -> None:
         """Show an empty result, as its input is shown and where it lies."""

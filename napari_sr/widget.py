@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QLabel
 from napari_sr import compat
 from napari_sr.compare import WAYS, Comparison
 from napari_sr.layers import RANGES, box_of, plane_of, range_of, stack_of, usual_range
-from napari_sr.live import Live, Made
+from napari_sr.live import Failed, Live, Made
 from napari_sr.region import REGIONS
 from srpipe.errors import ConfigError, SrpipeError
 from srpipe.settings import Precision, RunSettings
@@ -139,9 +139,12 @@ class SuperResolution(Container):
 
     def _look_for_networks(self) -> None:
         """Look for networks and devices in a thread: it imports PyTorch, which takes seconds."""
-        create_worker(_found, _connect={"returned": self._loaded, "errored": _say})
+        create_worker(_found, _connect={"returned": self._loaded})
 
-    def _loaded(self, found: tuple[list[Any], list[str]]) -> None:
+    def _loaded(self, found: tuple[list[Any], list[str]] | Failed) -> None:
+        if isinstance(found, Failed):
+            show_error(found.text)
+            return
         self._entries, self._devices = found
         for widget in (self.device, self.model, self.scale):
             widget.reset_choices()
@@ -207,7 +210,7 @@ class SuperResolution(Container):
 
             plan = planned(wish)
         except SrpipeError as error:
-            _say(error)
+            show_error(str(error))
             return
         self._live.run(wish, plan, self.layer.value)
 
@@ -261,7 +264,7 @@ class SuperResolution(Container):
 
         made = self._live.result(self.layer.value)
         if made is None:
-            _say(ConfigError("there is no result yet; run first"))
+            show_error("there is no result yet; run first")
             return
         pair = Pair(made.wish, made.plan, stack_of(made.layer), made.done)
         plane = plane_of(made.layer, made.wish.box, self._viewer)
@@ -273,7 +276,7 @@ class SuperResolution(Container):
         self.fade.visible = way == "blend"
         if made is None:
             if way != WAYS[0]:
-                _say(ConfigError("there is no result to compare yet; run first"))
+                show_error("there is no result to compare yet; run first")
             return
         made.layer.opacity = self.fade.value if way == "blend" else 1.0
         self._comparison.show(way, made.every if way == "every map" else made.names)
@@ -302,12 +305,15 @@ def _row(*widgets: Any) -> Container:
     return row
 
 
-def _found() -> tuple[list[Any], list[str]]:
-    """Networks, and names of devices."""
+def _found() -> tuple[list[Any], list[str]] | Failed:
+    """Networks, and names of devices; or what stands in the way."""
     from srpipe import zoo
     from srpipe.device import devices
 
-    return zoo.entries(_weights()), devices()
+    try:
+        return zoo.entries(_weights()), devices()
+    except SrpipeError as error:
+        return Failed(str(error))
 
 
 def _weights() -> Path | None:
@@ -322,10 +328,3 @@ def _tile(side: int) -> str:
 
 def _folder(text: str) -> Path | None:
     return Path(text).expanduser() if text else None
-
-
-def _say(error: Exception) -> None:
-    """One plain line; a bug keeps its traceback."""
-    if not isinstance(error, SrpipeError):
-        raise error
-    show_error(str(error))
