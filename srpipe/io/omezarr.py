@@ -159,7 +159,7 @@ class OmeZarrSink:
     def _stored(self, grid: Grid) -> tuple[list[int], list[int], list[int]]:
         """Lengths, chunks and shards along the axes that are stored."""
         longest = max(grid.shape[3:])
-        inner = min(TILE, -(-longest // 16) * 16)
+        inner = min(math.gcd(TILE, grid.side), -(-longest // 16) * 16)
         side = min(grid.side, -(-longest // inner) * inner)  # of a block, or of all if it fits
         sizes = zip(
             AXES,
