@@ -462,7 +462,8 @@ def _card_lines(card: "zoo.Card") -> Iterator[tuple[str, str]]:
     yield "training", ", ".join(f"{key} {value}" for key, value in spent.items())
     yield "data", card.training.get("recipe", {}).get("data", {}).get("about") or "not stated"
     for data, values in card.metrics.get("values", {}).items():
-        yield data, ", ".join(f"{key} {value:g}" for key, value in values.items())
+        bicubic = card.metrics["bicubic"][data]
+        yield data, ", ".join(f"{k} {v:g} (bicubic {bicubic[k]:g})" for k, v in values.items())
     if card.metrics:
         yield "protocol", card.metrics["protocol"]
     yield "licence", card.licence

@@ -8,7 +8,6 @@ that does not hold ends the row. ``python tests/matrix.py`` writes the table int
 import collections
 import functools
 import re
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import readme
 import toy
 import video_files as clips
 
@@ -27,8 +27,6 @@ from srpipe.jobs import upscale
 from srpipe.models import MODELS
 from srpipe.settings import RunSettings
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- matrix: made by `python tests/matrix.py` -->\n", "<!-- end of matrix -->\n"
 FAST = {"preset": "ultrafast"}
 FAST_VP9 = {"cpu-used": "8", "deadline": "realtime"}
 PQ_LIGHT = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -511,15 +509,5 @@ def table():
     return "".join(["| in | what comes out |\n", "|---|---|\n", *lines])
 
 
-def parts(text):
-    """A README before, in and after its matrix."""
-    head, _, rest = text.partition(BEGIN)
-    body, _, tail = rest.partition(END)
-    return head, body, tail
-
-
 if __name__ == "__main__":
-    head, _, tail = parts(README.read_text())
-    if not tail:
-        sys.exit(f"{README} has no place for the matrix")
-    README.write_text(head + BEGIN + table() + END + tail)
+    readme.write("matrix", table())

@@ -25,6 +25,8 @@ def test_figures_are_printed_and_only_recorded_when_asked(pictures, toy, capsys)
     fidelity, perception = (card.metrics for card in zoo.cards(toy))
     assert fidelity["protocol"] == out.splitlines()[-1]
     assert fidelity["values"]["pictures"]["psnr_y"] > perception["values"]["pictures"]["psnr_y"]
+    assert fidelity["bicubic"] == perception["bicubic"]
+    assert f"{fidelity['bicubic']['pictures']['psnr_y']:.2f}" == out.splitlines()[2].split(" | ")[3]
     shown = out.splitlines()[3].split(" | ")
     assert f"{fidelity['values']['pictures']['psnr_y']:.2f}" == shown[3]
 

@@ -143,6 +143,14 @@ def test_two_processes_come_to_the_result_of_one(words, recipe, tmp_path):
     assert apart < 0.01 * moved
 
 
+def test_a_card_says_what_was_spent_before_too(recipe, tmp_path):
+    first = fit(recipe(schedule__iterations=2), tmp_path / "first")
+    then = fit(recipe(schedule__iterations=1, model__start=str(first)), tmp_path / "then")
+    before, spent = (zoo.Card.read(card).training["spent"] for card in (first, then))
+    assert (spent["steps"], spent["before"]) == (1, before)
+    assert "before" not in before
+
+
 def test_another_recipe_does_not_go_on(recipe, tmp_path):
     fit(recipe(schedule__iterations=1), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"optimiser\.learning_rate = 0\.001, not 0\.5"):

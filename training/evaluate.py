@@ -15,12 +15,17 @@ from srpipe.settings import EvalSettings, add_options, from_options
 
 
 def record(found: Evaluation, card: zoo.Card) -> None:
-    """Write to a card what was measured of its weights, and how."""
+    """Write to a card what was measured of its weights and of bicubic, and how."""
     stage = zoo.STAGES.index(card.stage)
     rows = [row for row in found.rows if (row.model, row.perception) == (card.name, stage)]
+    beside = [row for row in found.rows if row.model is None]
     if rows:
-        values = {row.data: dict(row.values) for row in rows}
-        replace(card, metrics={"protocol": found.protocol, "values": values}).write()
+        metrics = {
+            "protocol": found.protocol,
+            "values": {row.data: dict(row.values) for row in rows},
+            "bicubic": {row.data: dict(row.values) for row in beside},
+        }
+        replace(card, metrics=metrics).write()
 
 
 def main(argv: list[str] | None = None) -> int:

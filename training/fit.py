@@ -27,7 +27,7 @@ from training import checkpoint, data
 from training.clock import Clock, Every
 from training.critics import critics
 from training.export import export
-from training.generator import build, enlarged
+from training.generator import build, enlarged, spent_before
 from training.objective import Objective
 from training.recipe import Recipe, read, to_dict
 from training.validate import Findings, validate
@@ -80,6 +80,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     fabric.print(f"{parts.told}; {_where(fabric)}; {len(pairs.high)} pictures", flush=True)
     validating = Every(recipe.run.validate_every_s)
     saving = Every(recipe.run.checkpoint_every_s)
+    before, found = spent_before(recipe.model), None
     clock.lap()  # the time budget is for what comes now
     with Watch(folder, clock.steps, first=fabric.is_global_zero) as watch, _stopping() as asked:
         while not clock.over:
@@ -88,14 +89,15 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
                 continue
             if clock.over or clock.steps % recipe.run.log_every == 0:
                 done = clock.progress == 1 or validating()
-                watch.entry(recipe, clock, parts.validate(held) if done else None)
+                found = parts.validate(held) if done else None
+                watch.entry(recipe, clock, found)
             if clock.over or saving():
                 checkpoint.save(state, to_dict(recipe), parts.kept())
     if clock.progress < 1:
         raise KeyboardInterrupt
     if not fabric.is_global_zero:
         return None
-    found = parts.validate(held)
+    found = found or parts.validate(held)
     spent = {
         "steps": clock.steps,
         "seconds": round(clock.seconds),
@@ -104,6 +106,8 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
         "held_out_psnr_y": round(found.psnr, 3),
         "held_out_ssim_y": round(found.ssim, 4),
     }
+    if before:
+        spent["before"] = before
     samples = [(low.to(fabric.device), high.to(fabric.device)) for low, high in held]
     return export(recipe, parts.average.state, spent, samples, folder)
 

@@ -1,7 +1,8 @@
 """The network that a recipe trains, with the weights it starts from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +42,19 @@ def build(model: recipe.Model) -> tuple[nn.Module, str]:
     return network.to(memory_format=torch.channels_last), told
 
 
+def spent_before(model: recipe.Model) -> Mapping[str, Any]:
+    """What was spent on the weights that it starts from; nothing where there are none."""
+    return _card(model).training.get("spent", {}) if model.start else {}
+
+
+def _card(model: recipe.Model) -> zoo.Card:
+    path = Path(model.start)
+    return zoo.Card.read(path if path.suffix == ".json" else zoo.SHIPPED / f"{path}.json")
+
+
 def _start(network: nn.Module, model: recipe.Model) -> str:
     """Take from a card's weights what has an equal name and shape; all, of the same network."""
-    path = Path(model.start)
-    card = zoo.Card.read(path if path.suffix == ".json" else zoo.SHIPPED / f"{path}.json")
+    card = _card(model)
     state = network.state_dict()
     found = zoo.tensors(card)
     taken = {k: v for k, v in found.items() if k in state and v.shape == state[k].shape}

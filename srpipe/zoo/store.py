@@ -39,7 +39,7 @@ class Card:
         8-bit level
     precisions : in which the 8-bit result was found within one level of float32
     training : recipe, data, steps and seconds spent
-    metrics : what was measured, with its protocol
+    metrics : what was measured of it and of bicubic, by data set, with the protocol
     licence : of the weights
     files : file name to sha256, beside the card
     """

@@ -1,0 +1,67 @@
+"""The table of all shipped weights, from their cards.
+
+``python tests/weights_table.py`` writes it into the README.
+"""
+
+import counts
+import readme
+
+from srpipe import zoo
+from srpipe.models import MODELS
+
+DATA = ("Set5", "Set14")
+
+
+def table():
+    """The table in Markdown, with bicubic before the weights of each scale."""
+    cards = sorted(zoo.cards(), key=lambda card: (card.scale, card.family, card.stage))
+    heads = [f"{data} {figure}" for data in DATA for figure in ("PSNR / SSIM", "LPIPS")]
+    lines = [
+        _line("", "parameters", "MMAC", *heads, "trained"),
+        "|---|" + "---:|" * (len(heads) + 2) + "---|\n",
+    ]
+    scale = None
+    for card in cards:
+        if card.scale != scale:
+            scale = card.scale
+            lines.append(_line(f"bicubic x{scale}", "", "", *_figures(card, "bicubic"), ""))
+        lines.append(_row(card))
+    return "".join(lines)
+
+
+def _row(card):
+    runs = list(_runs(card.training["spent"]))
+    steps, minutes = (sum(run[key] for run in runs) for key in ("steps", "seconds"))
+
+    def build():
+        return MODELS[card.family].build(scale=card.scale, **card.options)
+
+    return _line(
+        f"`{card.name}` {card.stage}",
+        f"{card.parameters:,}".replace(",", " "),
+        f"{counts.macs_per_pixel(build):.2f}",
+        *_figures(card, "values"),
+        f"{steps} steps, {minutes / 60:.0f} min, {runs[0]['device']}",
+    )
+
+
+def _runs(spent):
+    """What was spent in all runs that led to some weights, the last one first."""
+    while spent:
+        yield spent
+        spent = spent.get("before")
+
+
+def _figures(card, whose):
+    for data in DATA:
+        found = card.metrics[whose][data]
+        yield f"{found['psnr_y']:.2f} / {found['ssim_y']:.4f}"
+        yield f"{found['lpips_squeeze']:.4f}"
+
+
+def _line(*cells):
+    return f"| {' | '.join(cells)} |\n"
+
+
+if __name__ == "__main__":
+    readme.write("weights", table())
