@@ -1,7 +1,8 @@
-"""Draw a picture, reduce it, enlarge it again: ``python examples/compare.py [example.png]``.
+"""Draw a picture, reduce it, enlarge it: ``python examples/compare.py [example.png models.png]``.
 
 Side by side: bicubic, the fidelity weights, the perception weights, the truth; below them the
-gradient map of each, that of the fidelity weights as the network's own branch predicts it.
+gradient map of each, that of the fidelity weights as the network's own branch predicts it. In the
+second file: bicubic, the fidelity weights of every network, the truth.
 """
 
 import sys
@@ -16,6 +17,7 @@ from srpipe.pixels import from_unit, to_unit
 from srpipe.resample import enlarge, reduce
 
 SIDE = 224
+COLUMNS = 4
 
 
 def drawing() -> Tensor:
@@ -49,15 +51,38 @@ def sheet(rows: list[list[Tensor]]) -> Image.Image:
     return Image.fromarray(from_unit(whole, 8)[0].permute(1, 2, 0).numpy())
 
 
-def main(path: str = "example.png") -> None:
-    truth = drawing()
-    low = to_unit(from_unit(reduce(truth, 4), 8), 8)
+def stages(truth: Tensor, low: Tensor) -> Image.Image:
+    """What the two stages make of a picture, and the gradient maps."""
     fidelity, edges = zoo.load("eagcl", perception=0).network(low, return_gradient=True)
     perception = zoo.load("eagcl", perception=1).network(low)
     pictures = [enlarge(low, 4), fidelity, perception, truth]
     maps = [gradient_map(pictures[0]), edges, *map(gradient_map, pictures[2:])]
-    sheet([pictures, maps]).save(path)
-    print(f"{path}: bicubic, fidelity, perception, truth; below, their gradient maps")
+    return sheet([pictures, maps])
+
+
+def families(truth: Tensor, low: Tensor) -> Image.Image:
+    """What the networks make of a picture, each with its name."""
+    pictures = {"bicubic": enlarge(low, 4)}
+    for entry in zoo.entries():
+        if entry.scale == 4:
+            pictures[entry.model] = zoo.load(entry.model, scale=4, perception=0).network(low)
+    pictures["truth"] = truth
+    shown = list(pictures.values())
+    shown += [torch.ones_like(truth)] * (-len(shown) % COLUMNS)
+    image = sheet([shown[at : at + COLUMNS] for at in range(0, len(shown), COLUMNS)])
+    draw = ImageDraw.Draw(image)
+    for number, name in enumerate(pictures):
+        row, column = divmod(number, COLUMNS)
+        draw.text((column * (SIDE + 6) + 5, row * (SIDE + 6) + 2), name, (30, 30, 40))
+    return image
+
+
+def main(path: str = "example.png", second: str = "models.png") -> None:
+    truth = drawing()
+    low = to_unit(from_unit(reduce(truth, 4), 8), 8)
+    stages(truth, low).save(path)
+    families(truth, low).save(second)
+    print(f"{path}: bicubic, fidelity, perception, truth; below, their gradient maps; {second}")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ def test_the_example_clip_has_uneven_times_and_sound(tmp_path, capsys):
 
 @pytest.mark.weights
 def test_the_comparison_is_drawn(tmp_path):
-    run_example("compare.py")(str(tmp_path / "sheet.png"))
-    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    paths = [tmp_path / "stages.png", tmp_path / "models.png"]
+    run_example("compare.py")(*map(str, paths))
+    assert all(path.stat().st_size > 10_000 for path in paths)
 
 
 @pytest.mark.weights
