@@ -12,6 +12,7 @@ from test_video_resume import FAST, decoded, long_clip
 
 from srpipe import jobs
 from srpipe.errors import Cancelled, ConfigError, DeviceError
+from srpipe.jobs import software
 from srpipe.jobs.target import part_of
 from srpipe.settings import RunSettings
 
@@ -83,6 +84,21 @@ def test_cancelling_ends_the_workers_and_keeps_what_is_done(tmp_path, toy, setti
         jobs.upscale(source, tmp_path / "out.mp4", settings(weights=slow), cancelled=stop)
     result = jobs.upscale(source, tmp_path / "out.mp4", settings(weights=slow, workers=None))
     assert result.checked["frames"] == 400
+
+
+def test_a_worker_with_another_library_is_refused(tmp_path, settings, monkeypatch):
+    source = long_clip(tmp_path / "in.mp4")
+    monkeypatch.setenv("SRPIPE_TEST_TORCH", "1.0")
+    with pytest.raises(ConfigError, match=r"has torch 1\.0 and the job was begun with "):
+        jobs.upscale(source, tmp_path / "out.mp4", settings())
+
+
+def test_weights_that_differ_are_named(toy, tmp_path):
+    here = RunSettings(model="toy", weights=toy)
+    software.check(software.software(here), here)
+    wanted = software.software(here) | {"toy-lite-x2-fidelity.safetensors": "0123456789abcdef"}
+    with pytest.raises(ConfigError, match=r"fidelity.safetensors \w{12} and .*with 0123456789ab;"):
+        software.check(wanted, here)
 
 
 def test_a_scheduler_that_is_not_there_is_named(tmp_path, settings, monkeypatch):

@@ -19,7 +19,6 @@ from typing import Any, Literal, NoReturn
 
 from torch import Tensor
 
-from srpipe import zoo
 from srpipe.device import found
 from srpipe.errors import Cancelled, ConfigError, MediaError, SrpipeError
 from srpipe.io import FORMATS, OTHER_PICTURES, format_for
@@ -37,11 +36,12 @@ from srpipe.jobs.job import (
     files_of,
     one_by_one,
 )
-from srpipe.jobs.journal import FINGERPRINT, RECEIPTS, Fingerprint, Journal, receipts, versions
+from srpipe.jobs.journal import FINGERPRINT, RECEIPTS, Fingerprint, Journal, receipts
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.plan import plan as plan_one
 from srpipe.jobs.report import Event, Report, Result, unheard
 from srpipe.jobs.size import network
+from srpipe.jobs.software import check, software, versions, weights
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published, remove
 from srpipe.settings import RunSettings
@@ -239,17 +239,13 @@ def run(plan: FolderPlan, *, report: Report, cancelled: threading.Event) -> Fold
 def fingerprint(plan: FolderPlan) -> Fingerprint:
     """All that decides the results beside the files themselves, in plain values."""
     settings, entry = plan.settings, network(plan.settings)
-    entries = [entry]
-    if settings.size is not None:  # which network it takes is each file's own matter
-        known = zoo.scales(settings.model, folder=settings.weights)
-        entries = [zoo.find(settings.model, scale=s, folder=settings.weights) for s in known]
     return {
         "input": str(plan.source.resolve()),
         "model": entry.name,
         "scale": settings.size or settings.scale or entry.scale,
         "perception": settings.perception,
         "setting": {k: v for k, v in asdict(settings).items() if k not in video.FREE},
-        "weights": {name: digest for each in entries for name, digest in each.files.items()},
+        "weights": weights(settings),
         "version": versions(),
     }
 
@@ -372,6 +368,7 @@ def _performed(
         source=plan.source.absolute(),
         target=plan.target.absolute(),
         settings=replace(settings, overwrite=True, workers=None, scheduler=None),
+        software=software(settings),
     )
     try:
         return performed(
@@ -397,14 +394,17 @@ class FolderWork:
     Parameters
     ----------
     settings : those for each file on its own; what is there is replaced
+    software : what a worker must have as well
     """
 
     source: Path
     target: Path
     settings: RunSettings
+    software: dict[str, str]
 
     def begun(self) -> "FolderWorker":
         """Make ready to do files, in the process that is to do the work."""
+        check(self.software, self.settings)
         return FolderWorker(self)
 
 

@@ -8,11 +8,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from srpipe import __version__
 from srpipe.errors import ConfigError
 from srpipe.io.sequence import files, is_sequence
 from srpipe.jobs.job import Receipt, Unit, checksum, files_of, slot, synced
@@ -109,11 +107,6 @@ def identity(path: Path) -> dict[str, Any]:
         file.seek(max(facts.st_size - _ENDS_BYTES, file.tell()))
         digest.update(file.read(_ENDS_BYTES))
     return {"bytes": facts.st_size, "modified": facts.st_mtime_ns, "ends": digest.hexdigest()}
-
-
-def versions() -> dict[str, str]:
-    """Of the software that decides what numbers come out."""
-    return {"srpipe": __version__, **{name: version(name) for name in ("torch", "av")}}
 
 
 def difference(before: Fingerprint, now: Fingerprint) -> str | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from srpipe import trust, zoo
-from srpipe.jobs.journal import identity, versions
+from srpipe.jobs.journal import identity
+from srpipe.jobs.software import versions
 from srpipe.settings import RunSettings
 
 TITLE = "srpipe"

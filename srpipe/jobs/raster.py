@@ -42,6 +42,7 @@ from srpipe.jobs.plan import Plan
 from srpipe.jobs.raster_plan import RasterPlan
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_raster
+from srpipe.jobs.software import check, software
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
 from srpipe.jobs.trusted import disagreement_of, tell
@@ -110,6 +111,7 @@ class _Run:
             folder=self._folder.absolute(),
             settings=self._plan.network,
             perception=self._plan.perception,
+            software=software(self._plan.network),
             numbers=self._numbers(),
             sink=sink,
             shared=self._shares,
@@ -317,6 +319,7 @@ class RasterWork:
     Parameters
     ----------
     settings : those that name the network itself
+    software : what a worker must have as well
     sink : takes the blocks
     shared : whether they share statistics of the whole, which then lie in their slot
     """
@@ -325,12 +328,14 @@ class RasterWork:
     folder: Path
     settings: RunSettings
     perception: float | None
+    software: dict[str, str]
     numbers: Numbers
     sink: RasterSink
     shared: bool
 
     def begun(self, engine: Engine | None = None) -> "RasterWorker":
         """Open the raster and load the network, in the process that is to do the work."""
+        check(self.software, self.settings)
         return RasterWorker(self, engine or Engine())
 
 

@@ -32,12 +32,13 @@ from srpipe.jobs.job import (
     sealed,
     slot,
 )
-from srpipe.jobs.journal import Fingerprint, Journal, identity, versions
+from srpipe.jobs.journal import Fingerprint, Journal, identity
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.repeats import Repeats
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_video
 from srpipe.jobs.shots import Shots
+from srpipe.jobs.software import check, software, versions, weights
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
 from srpipe.jobs.trusted import disagreement_of, tell
@@ -92,15 +93,10 @@ def fingerprint(plan: Plan) -> Fingerprint:
         "model": plan.entry.name,
         "perception": plan.perception,
         "size": list(plan.size_after or ()),
-        "weights": weights(plan),
+        "weights": weights(plan.network),
         "input": identity(plan.source),
         "version": versions(),
     }
-
-
-def weights(plan: Plan) -> dict[str, str]:
-    """The hashes of the weights, by file."""
-    return dict(plan.entry.files)
 
 
 def cut(index: Index, length: int, kept: Sequence[range], before: int) -> list[Unit]:
@@ -201,8 +197,7 @@ class _Run:
             folder=self._folder.absolute(),
             settings=self._plan.network,
             perception=self._plan.perception,
-            weights=weights(self._plan),
-            versions=versions(),
+            software=software(self._plan.network),
             target=sink.target,
         )
         index = self._index(decode=False)
@@ -373,8 +368,7 @@ class VideoWork:
     Parameters
     ----------
     settings : those that name the network itself
-    weights : the hashes that the network's weights must have
-    versions : that the software must have
+    software : what a worker must have as well
     target : what frames are encoded as
     """
 
@@ -382,12 +376,12 @@ class VideoWork:
     folder: Path
     settings: RunSettings
     perception: float | None
-    weights: dict[str, str]
-    versions: dict[str, str]
+    software: dict[str, str]
     target: Target
 
     def begun(self, engine: Engine | None = None) -> "VideoWorker":
         """Open the video and load the network, in the process that is to do the work."""
+        check(self.software, self.settings)
         return VideoWorker(self, engine or Engine())
 
 
