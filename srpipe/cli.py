@@ -458,8 +458,11 @@ def _card_lines(card: "zoo.Card") -> Iterator[tuple[str, str]]:
     yield "parameters", f"{card.parameters:,}"
     yield "halo", f"{card.halo} px"
     yield "precisions", ", ".join(card.precisions)
-    spent = card.training.get("spent", {})
-    yield "training", ", ".join(f"{key} {value}" for key, value in spent.items())
+    spent, name = card.training.get("spent", {}), "training"
+    while spent:
+        facts = {key: value for key, value in spent.items() if key != "before"}
+        yield name, ", ".join(f"{key} {value}" for key, value in facts.items())
+        spent, name = spent.get("before"), "before that"
     yield "data", card.training.get("recipe", {}).get("data", {}).get("about") or "not stated"
     for data, values in card.metrics.get("values", {}).items():
         bicubic = card.metrics["bicubic"][data]

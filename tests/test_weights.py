@@ -4,6 +4,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import readme
+import weights_table
 
 from srpipe import zoo
 from srpipe.evaluation import evaluate
@@ -74,9 +76,33 @@ def test_the_perception_weights_look_nearer_and_stay_near(name, data):
     assert ours["psnr_y"] >= bicubic["psnr_y"] - LOSS_DB
 
 
+@pytest.mark.parametrize("name", PERCEPTION)
+@pytest.mark.parametrize("data", ["Set5", "Set14"])
+def test_the_perception_weights_look_nearer_to_another_network_as_well(name, data):
+    """To VGG19; measured once, since it takes minutes: the cards say it."""
+    fidelity, ours = (ENTRIES[name].cards[s].metrics["values"][data] for s in zoo.STAGES)
+    assert ours["vgg19"] < fidelity["vgg19"]
+
+
+@pytest.mark.parametrize(("name", "stage"), STAGES)
+def test_the_cards_say_what_was_spent(name, stage):
+    spent = ENTRIES[name].cards[stage].training["spent"]
+    assert spent["steps"] > 0
+    assert spent["seconds"] > 0
+    assert ("before" in spent) == bool(
+        ENTRIES[name].cards[stage].training["recipe"]["model"]["start"]
+    )
+
+
 @pytest.mark.parametrize(("name", "stage"), STAGES)
 @pytest.mark.parametrize("data", ["Set5", "Set14"])
 def test_the_cards_say_what_is_measured(name, stage, data):
     found, card = measured(name, data)[stage], ENTRIES[name].cards[stage]
     said = {key: value for key, value in card.metrics["values"][data].items() if key in found}
     assert said == pytest.approx({key: found[key] for key in said}, abs=0.01)
+    bicubic, beside = measured(name, data)[None], card.metrics["bicubic"][data]
+    assert {key: beside[key] for key in bicubic} == pytest.approx(dict(bicubic), abs=0.01)
+
+
+def test_the_table_in_the_readme_is_that_of_the_cards():
+    assert readme.shown("weights") == weights_table.table(), "run `python tests/weights_table.py`"
