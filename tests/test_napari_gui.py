@@ -118,6 +118,26 @@ def test_every_button_does_what_it_says(viewer, form, click):
     assert "not for counting" in form.dial.value
 
 
+def test_the_menu_adds_a_gradient_map_and_compares_two_layers(viewer):
+    from napari_sr import compat, menu
+    from srpipe.errors import ConfigError
+
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 24, 32), dtype=np.uint8)
+    layer = viewer.add_image(pixels, name="stack", scale=(1, 2, 2))
+    viewer.layers.selection.active = layer
+    menu.gradient(viewer)
+    added = viewer.layers["stack: gradient"]
+    assert added.data.shape == pixels.shape
+    assert np.array_equal(added.scale, layer.scale)
+    with pytest.raises(ConfigError, match="1 image layers are selected; select 2"):
+        menu.compare(viewer)
+    viewer.layers.selection.update({layer, added})
+    menu.compare(viewer)
+    assert compat.grid(viewer).enabled
+    menu.compare(viewer)
+    assert not compat.grid(viewer).enabled
+
+
 def test_a_rectangle_is_enlarged_where_it_was_drawn(viewer, form, click):
     layer = add(viewer, form, np.zeros((40, 50), np.uint8), name="field", scale=(2, 3))
     shapes = viewer.add_shapes([[[10, 12], [10, 60], [30, 60], [30, 12]]], name="drawn")
