@@ -28,8 +28,9 @@ class Wait:
     """A job whose units take a known time."""
 
     seconds: float
+    settings: RunSettings
 
-    def begun(self):
+    def begun(self, engine=None):
         return self
 
     def perform(self, units, *, done, advance, cancelled):
@@ -58,7 +59,7 @@ def overhead(workers, units, seconds):
     """The share of the workers' time between first and last unit in which they had none."""
     receipts = []
     spread(
-        Wait(seconds),
+        Wait(seconds, RunSettings(model="eagcl")),
         [Unit(f"{n:04}", 1, {"n": n}) for n in range(units)],
         workers=workers,
         scheduler=None,

@@ -132,6 +132,18 @@ def test_small_pictures_of_equal_size_go_through_the_network_together(
         assert np.array_equal(pixels_of(out / file.name), doubled(pixels_of(file)))
 
 
+def test_a_picture_that_cannot_be_read_ends_a_batch_and_does_not_prevent_it(
+    tmp_path, out, settings, calls
+):
+    photos = tmp_path / "in"
+    small(photos, [f"a{i}.png" for i in range(6)])
+    (photos / "a3.png").write_bytes((photos / "a3.png").read_bytes()[:500])
+    result = folder.upscale(photos, out, settings())
+    assert list(result.failures) == ["a3.png"]
+    del calls[: calls.index(3)]  # what it costs was measured first
+    assert calls == [3, 2]
+
+
 def test_a_bad_picture_does_not_take_along_those_that_it_came_with(
     tmp_path, out, settings, monkeypatch
 ):

@@ -36,12 +36,12 @@ from srpipe.jobs.job import (
     files_of,
     one_by_one,
 )
-from srpipe.jobs.journal import FINGERPRINT, RECEIPTS, Fingerprint, Journal, receipts
+from srpipe.jobs.journal import FINGERPRINT, FREE, RECEIPTS, Fingerprint, Journal, receipts
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.plan import plan as plan_one
 from srpipe.jobs.report import Event, Report, Result, unheard
 from srpipe.jobs.size import network
-from srpipe.jobs.software import check, software, versions, weights
+from srpipe.jobs.software import versions, weights
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published, remove
 from srpipe.settings import RunSettings
@@ -244,7 +244,7 @@ def fingerprint(plan: FolderPlan) -> Fingerprint:
         "model": entry.name,
         "scale": settings.size or settings.scale or entry.scale,
         "perception": settings.perception,
-        "setting": {k: v for k, v in asdict(settings).items() if k not in video.FREE},
+        "setting": {k: v for k, v in asdict(settings).items() if k not in FREE},
         "weights": weights(settings),
         "version": versions(),
     }
@@ -368,13 +368,12 @@ def _performed(
         source=plan.source.absolute(),
         target=plan.target.absolute(),
         settings=replace(settings, overwrite=True, workers=None, scheduler=None),
-        software=software(settings),
     )
     try:
         return performed(
             work,
             plan.todo,
-            begun=work.begun,
+            engine=Engine(),
             workers=settings.workers,
             scheduler=settings.scheduler,
             done=filed,
@@ -394,26 +393,23 @@ class FolderWork:
     Parameters
     ----------
     settings : those for each file on its own; what is there is replaced
-    software : what a worker must have as well
     """
 
     source: Path
     target: Path
     settings: RunSettings
-    software: dict[str, str]
 
-    def begun(self) -> "FolderWorker":
+    def begun(self, engine: Engine | None = None) -> "FolderWorker":
         """Make ready to do files, in the process that is to do the work."""
-        check(self.software, self.settings)
-        return FolderWorker(self)
+        return FolderWorker(self, engine or Engine())
 
 
 class FolderWorker:
     """Does files of one folder; the network stays loaded between them."""
 
-    def __init__(self, work: FolderWork) -> None:
+    def __init__(self, work: FolderWork, engine: Engine) -> None:
         self._work = work
-        self._engine = Engine()
+        self._engine = engine
         self._plans: dict[str, Plan] = {}  # of files that were looked at before their turn
         self._made: dict[str, Tensor] = {}  # of them, what the network makes
 
@@ -496,10 +492,11 @@ class FolderWorker:
 
         def plans() -> Iterator[Plan]:
             yield planned
-            for other in after:
-                self._plans[other.name] = self._plans.get(other.name) or self._planned(other)
-                names.append(other.name)
-                yield self._plans[other.name]
+            with suppress(*OF_ONE_UNIT):  # one that cannot be read is told in its own turn
+                for other in after:
+                    self._plans[other.name] = self._plans.get(other.name) or self._planned(other)
+                    names.append(other.name)
+                    yield self._plans[other.name]
 
         with suppress(*OF_ONE_UNIT):  # each alone tells whose fault it is
             found = picture.ahead(plans(), self._engine, cancelled)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from srpipe.errors import Cancelled, DeviceError, MediaError, SrpipeError
+from srpipe.jobs.engine import Engine
+from srpipe.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,11 @@ class Worker(Protocol):
 class Work(Protocol):
     """What all units of a job have in common, small enough to be sent to any process."""
 
-    def begun(self) -> Worker:
+    @property
+    def settings(self) -> RunSettings:
+        """Those that name the network: it must be the same wherever units are done."""
+
+    def begun(self, engine: Engine | None = None) -> Worker:
         """Open the input and load the network, in the process that is to do the work."""
 
 
@@ -177,9 +183,9 @@ def files_of(path: Path) -> list[Path]:
     return sorted(each for each in path.rglob("*") if each.is_file())
 
 
-def synced(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    file = os.open(folder, os.O_RDONLY)
+def synced(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
     finally:

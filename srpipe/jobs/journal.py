@@ -8,12 +8,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srpipe.errors import ConfigError
 from srpipe.io.sequence import files, is_sequence
 from srpipe.jobs.job import Receipt, Unit, checksum, files_of, slot, synced
+from srpipe.jobs.software import versions
+
+if TYPE_CHECKING:
+    from srpipe.jobs.plan import Plan
 
 FINGERPRINT = "fingerprint.json"
 RECEIPTS = "journal.jsonl"
@@ -21,6 +26,13 @@ RECEIPTS = "journal.jsonl"
 _ENDS_BYTES = 2**20  # of a file's head and tail that are hashed; mtime tells of the middle
 
 Fingerprint = Mapping[str, Any]
+
+FREE = (
+    *("model", "scale", "size", "perception", "weights"),  # in the fingerprint as what they mean
+    *("device", "allow_truncated", "overwrite", "restart", "segment", "workers", "scheduler"),
+    "report",  # is about the result, and not in it
+)
+"""Settings that do not decide what a frame becomes, and may change before a job goes on."""
 
 
 class Journal:
@@ -107,6 +119,20 @@ def identity(path: Path) -> dict[str, Any]:
         file.seek(max(facts.st_size - _ENDS_BYTES, file.tell()))
         digest.update(file.read(_ENDS_BYTES))
     return {"bytes": facts.st_size, "modified": facts.st_mtime_ns, "ends": digest.hexdigest()}
+
+
+def fingerprint(plan: "Plan") -> Fingerprint:
+    """All that decides the result, in plain values."""
+    settings = {k: v for k, v in asdict(plan.settings).items() if k not in FREE}
+    return {
+        "setting": json.loads(json.dumps(settings, default=str)),
+        "model": plan.entry.name,
+        "perception": plan.perception,
+        "size": list(plan.size_after or ()),
+        "weights": dict(plan.entry.files),
+        "input": identity(plan.source),
+        "version": versions(),
+    }
 
 
 def difference(before: Fingerprint, now: Fingerprint) -> str | None:

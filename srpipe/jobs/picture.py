@@ -132,12 +132,7 @@ def _record(plan: Plan, picture: Picture, upscaler: Upscaler, clipped: int) -> d
     """Where the result comes from."""
     bits, earlier = picture.frame.layout.bits, xmp.note_in(picture.metadata.xmp)
     return provenance.record(
-        source=plan.source,
-        settings=plan.settings,
-        entry=plan.entry,
-        perception=plan.perception,
-        size_before=plan.size,
-        size_after=plan.size_after,
+        plan,
         normalisation="none" if bits == 32 else f"0 to {2**bits - 1} are 0 to 1",
         device=str(upscaler.device),
         precision=upscaler.precision,

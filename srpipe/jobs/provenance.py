@@ -6,11 +6,11 @@ It is the same for every run that gives the same result: no clock, no path, no n
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Any
 
 from srpipe import trust, zoo
 from srpipe.jobs.journal import identity
+from srpipe.jobs.plan import Plan
 from srpipe.jobs.software import versions
 from srpipe.settings import RunSettings
 
@@ -25,13 +25,8 @@ NOT_TOLD = (
 
 
 def record(
+    plan: Plan,
     *,
-    source: Path,
-    settings: RunSettings,
-    entry: zoo.Entry,
-    perception: float | None,
-    size_before: tuple[int, int] | None,
-    size_after: tuple[int, int] | None,
     normalisation: str,
     device: str,
     precision: str,
@@ -42,21 +37,21 @@ def record(
 
     Parameters
     ----------
-    size_before, size_after : height and width
     normalisation : which numbers are 0 and 1 to the network
     counts : numbers of the result that something happened to: "clipped", "invalid", ...
     earlier : the record in the input, where it is a result itself
     """
+    settings, entry = plan.settings, plan.entry
     told = {"ends": "sha256_of_ends"}  # the first and the last MiB
-    facts = {told.get(name, name): fact for name, fact in identity(source).items()}
+    facts = {told.get(name, name): fact for name, fact in identity(plan.source).items()}
     facts.pop("modified", None)  # a copy of the input gives the same result
     return {
         "contains_synthesised_detail": True,
         "software": versions(),
-        "model": _model(entry, perception),
+        "model": _model(entry, plan.perception),
         "scale": entry.scale,
-        "size_before": size_before,
-        "size_after": size_after,
+        "size_before": plan.size,
+        "size_after": plan.size_after,
         "kernel": trust.KERNEL,
         "normalisation": normalisation,
         "tiles": {
@@ -68,7 +63,7 @@ def record(
         },
         "device": device,
         "precision": precision,
-        "input": {"name": source.name, **facts, **({"record": earlier} if earlier else {})},
+        "input": {"name": plan.source.name, **facts, **({"record": earlier} if earlier else {})},
         "settings": asked(settings),
         "counts": dict(counts),
     }

@@ -37,16 +37,14 @@ from srpipe.jobs.job import (
     slot,
     synced,
 )
-from srpipe.jobs.journal import Journal
+from srpipe.jobs.journal import Journal, fingerprint
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.raster_plan import RasterPlan
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_raster
-from srpipe.jobs.software import check, software
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
 from srpipe.jobs.trusted import disagreement_of, tell
-from srpipe.jobs.video import fingerprint
 from srpipe.models import MODELS
 from srpipe.pixels import Range, percentile_range
 from srpipe.settings import RunSettings, ends_of
@@ -111,7 +109,6 @@ class _Run:
             folder=self._folder.absolute(),
             settings=self._plan.network,
             perception=self._plan.perception,
-            software=software(self._plan.network),
             numbers=self._numbers(),
             sink=sink,
             shared=self._shares,
@@ -201,7 +198,7 @@ class _Run:
         return performed(
             work,
             units,
-            begun=lambda: work.begun(engine),
+            engine=engine,
             workers=settings.workers,
             scheduler=settings.scheduler,
             done=self._filed,
@@ -232,15 +229,10 @@ class _Run:
 
     def _record(self, numbers: Numbers, receipts: Sequence[Receipt]) -> dict[str, Any]:
         """Where the result comes from."""
-        plan, (devices, precisions) = self._plan, _ways(receipts)
+        devices, precisions = _ways(receipts)
         earlier = self._raster.source.record
         return provenance.record(
-            source=plan.source,
-            settings=plan.settings,
-            entry=plan.entry,
-            perception=plan.perception,
-            size_before=plan.size,
-            size_after=plan.size_after,
+            self._plan,
             normalisation=f"{numbers.range.low:.17g} to {numbers.range.high:.17g} are 0 to 1",
             device=", ".join(devices),
             precision=", ".join(precisions),
@@ -319,7 +311,6 @@ class RasterWork:
     Parameters
     ----------
     settings : those that name the network itself
-    software : what a worker must have as well
     sink : takes the blocks
     shared : whether they share statistics of the whole, which then lie in their slot
     """
@@ -328,14 +319,12 @@ class RasterWork:
     folder: Path
     settings: RunSettings
     perception: float | None
-    software: dict[str, str]
     numbers: Numbers
     sink: RasterSink
     shared: bool
 
     def begun(self, engine: Engine | None = None) -> "RasterWorker":
         """Open the raster and load the network, in the process that is to do the work."""
-        check(self.software, self.settings)
         return RasterWorker(self, engine or Engine())
 
 

@@ -14,13 +14,15 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from traceback import format_exc
 from typing import Any
 
 from srpipe.errors import Cancelled, ConfigError, DeviceError, SrpipeError
+from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import OF_ONE_UNIT, Advance, Done, Outcome, Receipt, Unit, Work, Worker
+from srpipe.jobs.software import check, software
 
 IN_FLIGHT = 2
 """Units a worker has: one that it does, and one so that it does not wait for the next."""
@@ -35,14 +37,14 @@ def performed(
     work: Work,
     units: Sequence[Unit],
     *,
-    begun: Callable[[], Worker],
+    engine: Engine,
     workers: int | None,
     scheduler: str | None,
     done: Done,
     advance: Advance,
     cancelled: threading.Event,
 ) -> Outcome:
-    """Do units here, by the worker that `begun` makes, or spread them if workers are named.
+    """Do units here, with the network that `engine` keeps, or spread them if workers are named.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def performed(
         return Outcome()
     if workers or scheduler:
         return spread(work, units, workers=workers, scheduler=scheduler, **told)
-    with closing(begun()) as worker:
+    with closing(work.begun(engine)) as worker:
         return worker.perform(units, **told)
 
 
@@ -106,7 +108,8 @@ class _Crew:
     ) -> None:
         self.name = f"srpipe-{uuid.uuid4().hex[:12]}"
         self.outcome = Outcome()
-        self._client, self._work, self._threads = client, work, threads
+        self._client, self._threads = client, threads
+        self._work, self._software = work, software(work.settings)
         self._done, self._cancelled = done, cancelled
         self._at: dict[Any, Unit] = {}
         self._suspects: deque[Unit] = deque()
@@ -136,7 +139,7 @@ class _Crew:
             while units and len(self._at) < window():
                 unit = units.popleft()
                 key = f"{self.name}-{unit.name}-{uuid.uuid4().hex[:6]}"
-                given = self._work, unit, self.name, self._threads
+                given = self._work, self._software, unit, self.name, self._threads
                 self._at[self._client.submit(_do, *given, key=key, pure=False)] = unit
             for future in self._finished():
                 self._taken(future, self._at.pop(future))
@@ -219,21 +222,25 @@ _stops: dict[str, threading.Event] = {}
 _turn = threading.Lock()
 
 
-def _do(work: Work, unit: Unit, job: str, threads: int) -> tuple[Receipt | Exception, Counter[str]]:
+def _do(
+    work: Work, wanted: Mapping[str, str], unit: Unit, job: str, threads: int
+) -> tuple[Receipt | Exception, Counter[str]]:
     """Do one unit, and say what came of it.
 
     Errors come back as values: the traceback of one that is raised has to be rebuilt in the client,
     and where that fails the client never hears of its end.
     """
     try:
-        return _made(work, unit, job, threads)
+        return _made(work, wanted, unit, job, threads)
     except SrpipeError as error:
         return error, Counter()
     except Exception:
         return RuntimeError(f"unit {unit.name} failed in a worker:\n{format_exc()}"), Counter()
 
 
-def _made(work: Work, unit: Unit, job: str, threads: int) -> tuple[Receipt, Counter[str]]:
+def _made(
+    work: Work, wanted: Mapping[str, str], unit: Unit, job: str, threads: int
+) -> tuple[Receipt, Counter[str]]:
     """Do one unit; the first one of a job opens what the others use as well."""
     from distributed import get_worker
 
@@ -247,7 +254,7 @@ def _made(work: Work, unit: Unit, job: str, threads: int) -> tuple[Receipt, Coun
 
     receipts: list[Receipt] = []
     with _turn:  # a worker of a cluster may have several threads, and one device
-        worker = _workers.get(job) or _begun(work, job, threads)
+        worker = _workers.get(job) or _begun(work, wanted, job, threads)
         stop = _stops.setdefault(job, threading.Event())
         outcome = worker.perform([unit], done=receipts.append, advance=advance, cancelled=stop)
     for error in outcome.failures.values():
@@ -255,9 +262,10 @@ def _made(work: Work, unit: Unit, job: str, threads: int) -> tuple[Receipt, Coun
     return receipts[0], outcome.busy
 
 
-def _begun(work: Work, job: str, threads: int) -> Worker:
+def _begun(work: Work, wanted: Mapping[str, str], job: str, threads: int) -> Worker:
     import torch
 
+    check(wanted, work.settings)
     for other in list(_workers):
         _workers.pop(other).close()
     # a nanny sets OMP_NUM_THREADS to 1, which is too few where it has more than that to itself

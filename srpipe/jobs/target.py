@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from srpipe.errors import ConfigError, SrpipeError, TargetError
+from srpipe.jobs.job import synced
 from srpipe.jobs.journal import has_work
 
 try:
@@ -101,9 +102,9 @@ def published(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _locked(part)
         yield part
-        _synced(part)
+        synced(part)
         os.replace(part, target)
-        _synced(target.parent)
+        synced(target.parent)
     except BaseException as error:
         if lock is not None:
             part.unlink(missing_ok=True)
@@ -143,11 +144,11 @@ def workplace(target: Path, *, restart: bool) -> Iterator[Path]:
             if path.name != "lock" and (restart or stale):
                 remove(path)
         yield part
-        _synced(part / WHOLE)
+        synced(part / WHOLE)
         if is_zarr(target) and target.is_dir():  # a folder cannot be renamed over another one
             os.replace(target, part / "replaced")
         os.replace(part / WHOLE, target)
-        _synced(target.parent)
+        synced(target.parent)
         shutil.rmtree(part)
     except BaseException as error:
         if lock is not None and not has_work(part):
@@ -201,15 +202,6 @@ def _locked(part: Path) -> int:
         os.close(file)
         raise TargetError(f"another run is writing {part}; wait for its end, or change -o")
     return file
-
-
-def _synced(path: Path) -> None:
-    """Wait until a file or the names in a folder are on the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _refusal(target: Path, error: OSError) -> str:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +32,18 @@ from srpipe.jobs.job import (
     sealed,
     slot,
 )
-from srpipe.jobs.journal import Fingerprint, Journal, identity
+from srpipe.jobs.journal import Journal, fingerprint
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.repeats import Repeats
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_video
 from srpipe.jobs.shots import Shots
-from srpipe.jobs.software import check, software, versions, weights
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
 from srpipe.jobs.trusted import disagreement_of, tell
 from srpipe.settings import RunSettings, rate_of
 
 QUEUE_BYTES = 256 * 2**20  # of frames between two stages: ten of 4K in 4:2:0 and 8 bit
-
-FREE = (
-    *("model", "scale", "size", "perception", "weights"),  # in the fingerprint as what they mean
-    *("device", "allow_truncated", "overwrite", "restart", "segment", "workers", "scheduler"),
-    "report",  # is about the result, and not in it
-)
-"""Settings that do not decide what a frame becomes, and may change before a job goes on."""
 
 _FRAMES = "frames.json"  # the index, in a job's folder, where it took decoding to know it
 
@@ -83,20 +75,6 @@ def opened(path: Path, settings: RunSettings) -> VideoSource:
         deinterlace=settings.deinterlace == "auto",
         picture_rate=rate_of(settings.rate),
     )
-
-
-def fingerprint(plan: Plan) -> Fingerprint:
-    """All that decides the result, in plain values."""
-    settings = {k: v for k, v in asdict(plan.settings).items() if k not in FREE}
-    return {
-        "setting": json.loads(json.dumps(settings, default=str)),
-        "model": plan.entry.name,
-        "perception": plan.perception,
-        "size": list(plan.size_after or ()),
-        "weights": weights(plan.network),
-        "input": identity(plan.source),
-        "version": versions(),
-    }
 
 
 def cut(index: Index, length: int, kept: Sequence[range], before: int) -> list[Unit]:
@@ -197,7 +175,6 @@ class _Run:
             folder=self._folder.absolute(),
             settings=self._plan.network,
             perception=self._plan.perception,
-            software=software(self._plan.network),
             target=sink.target,
         )
         index = self._index(decode=False)
@@ -252,7 +229,7 @@ class _Run:
         return performed(
             work,
             units,
-            begun=lambda: work.begun(engine),
+            engine=engine,
             workers=settings.workers,
             scheduler=settings.scheduler,
             done=self._filed,
@@ -293,14 +270,9 @@ class _Run:
 
     def _record(self) -> dict[str, Any]:
         """Where the result comes from."""
-        plan, (device, precision) = self._plan, self._ways()
+        device, precision = self._ways()
         return provenance.record(
-            source=plan.source,
-            settings=plan.settings,
-            entry=plan.entry,
-            perception=plan.perception,
-            size_before=plan.size,
-            size_after=plan.size_after,
+            self._plan,
             normalisation="black and white, as the video says its codes mean, are 0 and 1",
             device=device,
             precision=precision,
@@ -368,7 +340,6 @@ class VideoWork:
     Parameters
     ----------
     settings : those that name the network itself
-    software : what a worker must have as well
     target : what frames are encoded as
     """
 
@@ -376,12 +347,10 @@ class VideoWork:
     folder: Path
     settings: RunSettings
     perception: float | None
-    software: dict[str, str]
     target: Target
 
     def begun(self, engine: Engine | None = None) -> "VideoWorker":
         """Open the video and load the network, in the process that is to do the work."""
-        check(self.software, self.settings)
         return VideoWorker(self, engine or Engine())
 
 
