@@ -447,7 +447,7 @@ def test_hdr_goes_into_hevc_with_its_records(tmp_path):
         tmp_path / "a.mkv",
         codec="libx265",
         fmt="yuv420p10le",
-        times=[0, 40],
+        times=[0, 40, 80],  # x265 makes up decoding times of clips of one or two frames
         options={"x265-params": f"log-level=none:master-display={light}:max-cll=1000,400"},
         color_range=1,
         colorspace=9,
@@ -461,6 +461,19 @@ def test_hdr_goes_into_hevc_with_its_records(tmp_path):
     assert again.layout.chroma_site == "topleft"
     assert set(again.hdr) == {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}
     assert again.hdr == VideoSource(path).hdr
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_hevc_of_fewer_frames_than_its_encoder_reorders(tmp_path, count):
+    times = [n * 40 for n in range(count)]
+    path = clips.make(tmp_path / "a.mkv", codec="ffv1", times=times)
+    part, _, _ = enlarged(path, ".mp4", codec="libx265", options=FAST["libx265"])
+    with av.open(str(part)) as file:
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+    assert sorted(float(packet.pts * packet.time_base) for packet in packets) == [
+        time / 1000 for time in times
+    ]
+    assert all(-1000 <= packet.dts <= packet.pts for packet in packets)
 
 
 def test_webm_keeps_vp9_and_its_alpha(tmp_path):
