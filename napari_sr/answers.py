@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from napari_sr.region import Cell
-from napari_sr.run import Plan, Wish, calm, read, scaled, statistics
+from napari_sr.run import Plan, Wish, calm, windows
 from srpipe import zoo
-from srpipe.blocks import Blocks
+from srpipe.blocks import Blocks, of_group
 from srpipe.infer import Upscaler
 from srpipe.jobs.engine import Engine
 from srpipe.models import MODELS
 from srpipe.models.pooling import Statistics
 from srpipe.validity import fill
+from srpipe.windows import cut, scaled
 
 Part = tuple[Cell, np.ndarray]
 """A cell of the result, and the map (H, W) of it."""
@@ -101,28 +102,14 @@ def _parts(
     """Ask for every cell, of which each group of bands is one picture; the answers' mean."""
     calm()
     blocks = Blocks(upscaler, wish.numbers)
-    plane, shared = None, None
-    for cell in plan.cells:
-        if cell.plane != plane:
-            plane, shared = cell.plane, statistics(wish, plan, blocks, cell.plane, cancelled)
-        window = read(wish, cell, blocks)
-        pixels = window.pixels
-        if window.valid is not None:
-            low = wish.within.low
-            pixels = fill(pixels, window.valid, reach=blocks.margin, rest=low)
+    for cell, seen in windows(wish, plan, blocks, cancelled):
+        pixels = seen.pixels
+        if seen.valid is not None:
+            pixels = fill(pixels, seen.valid, reach=blocks.margin, rest=wish.within.low)
         unit = wish.within.to_unit(pixels)
-        top, bottom, left, right = (edge * plan.scale for edge in window.inner)
         answers = [
-            ask(unit[list(group)].expand(3, -1, -1)[None], _of(shared, number))[0]
+            ask(unit[list(group)].expand(3, -1, -1)[None], of_group(seen.shared, number))[0]
             for number, group in enumerate(wish.numbers.groups)
         ]
-        found = torch.cat(answers)[:, top:bottom, left:right].mean(0)
-        yield scaled(cell, plan.scale), found.cpu().numpy()
-
-
-def _of(shared: Statistics | None, group: int) -> Statistics | None:
-    """The statistics of one group of bands."""
-    if shared is None:
-        return None
-    start = f"{group}."
-    return {k.removeprefix(start): v for k, v in shared.items() if k.startswith(start)}
+        found = cut(torch.cat(answers), scaled(seen.inner, plan.scale)).mean(0)
+        yield cell.enlarged(plan.scale), found.cpu().numpy()

@@ -6,6 +6,7 @@ Colours are averaged: a map is one number a pixel. What needs the network is in 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ import torch
 from torch import Tensor
 
 from napari_sr.region import Box
-from napari_sr.run import Plan, Wish, scaled
-from napari_sr.stack import Span, Stack
+from napari_sr.run import Plan, Wish
+from napari_sr.stack import Stack
 from srpipe import trust
 from srpipe.gradients import gradient_map
 from srpipe.pixels import Range
-from srpipe.trust import Inner
 from srpipe.validity import enlarged, fill, valid_of
+from srpipe.windows import Rect, Span, cut, grown, scaled, spans, within
 
 MASK = {
     1: "no measurement in the input",
@@ -76,19 +77,20 @@ class Pair:
     def residual(self, plane: tuple[int, ...], y: Span, x: Span) -> np.ndarray:
         """How far the result, degraded back, is above the input; in the layer's numbers."""
         low, high, inner = self._both(plane, y, x)
-        return _mean(trust.residual(low, high)[_at(inner)])
+        return _mean(cut(trust.residual(low, high), inner))
 
     def added_detail(self, plane: tuple[int, ...], y: Span, x: Span) -> np.ndarray:
         """What the result has beyond bicubic; in the layer's numbers."""
         scale = self.plan.scale
         rows, columns = _covering(y, scale), _covering(x, scale)
         low, high, inner = self._both(plane, rows, columns)
-        detail = _mean(trust.added_detail(low, high)[_at(inner, scale)])
-        return _cut(detail, (*rows, *columns), (*y, *x), scale)
+        detail = cut(trust.added_detail(low, high), scaled(inner, scale))
+        return _mean(cut(detail, within((*y, *x), scaled((*rows, *columns), scale))))
 
     def mask(self, plane: tuple[int, ...], y: Span, x: Span) -> np.ndarray:
         """Where not to trust it, and why: see `MASK`."""
-        rows, columns = _covering(y, self.plan.scale), _covering(x, self.plan.scale)
+        scale = self.plan.scale
+        rows, columns = _covering(y, scale), _covering(x, scale)
         low, high = self._windows(plane, rows, columns)
         found = np.zeros(low.shape[1:], np.uint8)
         found[((low < self.wish.within.low) | (low > self.wish.within.high)).any(0)] = 3
@@ -97,11 +99,11 @@ class Pair:
             found[(low == limits[1]).any(0)] = 2
         if valid is not None:
             found[~valid.all(0)] = 1
-        fine = enlarged(found, self.plan.scale)
+        fine = enlarged(found, scale)
         if limits:
-            before = enlarged(np.asarray(np.isin(low, limits).any(0)), self.plan.scale)
+            before = enlarged(np.asarray(np.isin(low, limits).any(0)), scale)
             fine[np.isin(high, limits).any(0) & ~before] = 4
-        fine = _cut(fine, (*rows, *columns), (*y, *x), self.plan.scale)
+        fine = cut(fine, within((*y, *x), scaled((*rows, *columns), scale)))
         return np.where(self._missing(plane, y, x), np.uint8(5), fine)
 
     def _missing(self, plane: tuple[int, ...], y: Span, x: Span) -> np.ndarray:
@@ -109,9 +111,8 @@ class Pair:
         missing = np.zeros((y[1] - y[0], x[1] - x[0]), bool)
         for cell in self.plan.cells[self.done :]:
             if cell.plane == tuple(plane):
-                at = scaled(cell, self.plan.scale)
-                (y0, y1), (x0, x1) = at.y, at.x
-                y0, y1, x0, x1 = (max(n, 0) for n in _inside((y0, y1, x0, x1), (*y, *x)))
+                at = within(scaled(cell.rect, self.plan.scale), (*y, *x))
+                y0, y1, x0, x1 = (max(n, 0) for n in at)
                 missing[y0:y1, x0:x1] = True
         return missing
 
@@ -123,23 +124,23 @@ class Pair:
         fine = tuple((start * scale, stop * scale) for start, stop in (y, x))
         return low, self.result.read(plane, *fine)
 
-    def _both(self, plane: tuple[int, ...], y: Span, x: Span) -> tuple[Tensor, Tensor, Inner]:
+    def _both(self, plane: tuple[int, ...], y: Span, x: Span) -> tuple[Tensor, Tensor, Rect]:
         """The same with what maps must see around it, as colours in float64 without gaps."""
         height, width = self.box.shape[-2:]
-        rows, columns = _grown(y, _REACH, height), _grown(x, _REACH, width)
-        low, high = (_colours(each) for each in self._windows(plane, rows, columns))
-        return low, high, _inside((*y, *x), (*rows, *columns))
+        seen = grown((*y, *x), _REACH, height, width)
+        low, high = (_colours(each) for each in self._windows(plane, seen[:2], seen[2:]))
+        return low, high, within((*y, *x), seen)
 
 
-def gradient_of(stack: Stack, within: Range) -> Make:
+def gradient_of(stack: Stack, ends: Range) -> Make:
     """The papers' gradient map of a stack, whose black and white are the ends of a range."""
     height, width = stack.shape[-2:]
 
     def make(plane: tuple[int, ...], y: Span, x: Span) -> np.ndarray:
-        rows, columns = _grown(y, 1, height), _grown(x, 1, width)
-        bands = _colours(stack.read(plane, rows, columns)).numpy()
-        found = gradient_map(within.to_unit(bands)[None])[0]
-        return _mean(found[_at(_inside((*y, *x), (*rows, *columns)))])
+        seen = grown((*y, *x), 1, height, width)
+        bands = _colours(stack.read(plane, seen[:2], seen[2:])).numpy()
+        found = gradient_map(ends.to_unit(bands)[None])[0]
+        return _mean(cut(found, within((*y, *x), seen)))
 
     return make
 
@@ -159,8 +160,9 @@ def largest(found: np.ndarray) -> float:
 def lazily(make: Make, shape: tuple[int, ...], dtype: np.dtype, side: int = _SIDE) -> Any:
     """A map as a Dask array, each part of which is made when it is looked at."""
     import dask.array as da
+    from dask.array.core import normalize_chunks
 
-    chunks = tuple((1,) * n for n in shape[:-2]) + tuple(_chunks(n, side) for n in shape[-2:])
+    chunks = normalize_chunks((1,) * len(shape[:-2]) + (side, side), shape)
 
     def part(block_info: Any = None) -> np.ndarray:
         (*plane, y, x) = block_info[None]["array-location"]
@@ -174,11 +176,8 @@ def settled(make: Make, shape: tuple[int, ...], plane: tuple[int, ...], dtype: n
     """One plane of a map, made now: an array of the axes that the map has, one long but for two."""
     height, width = shape[-2:]
     made = np.empty((1,) * len(plane) + (height, width), dtype)
-    for top in range(0, height, _SIDE):
-        for left in range(0, width, _SIDE):
-            y, x = (top, min(top + _SIDE, height)), (left, min(left + _SIDE, width))
-            at: Any = (*(0 for _ in plane), slice(*y), slice(*x))
-            made[at] = make(plane, y, x)
+    for y, x in product(spans(height, _SIDE), spans(width, _SIDE)):
+        cut(made, (*y, *x))[:] = make(plane, y, x)
     return made
 
 
@@ -204,31 +203,6 @@ def _limits(dtype: np.dtype) -> tuple[int, int] | None:
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
-def _grown(span: Span, by: int, length: int) -> Span:
-    return max(span[0] - by, 0), min(span[1] + by, length)
-
-
 def _covering(span: Span, scale: int) -> Span:
     """The input's rows, or columns, that these of the result lie on."""
     return span[0] // scale, -(-span[1] // scale)
-
-
-def _inside(inner: Inner, outer: Inner) -> Inner:
-    """A window counted from the corner of one around it."""
-    top, left = outer[0], outer[2]
-    return inner[0] - top, inner[1] - top, inner[2] - left, inner[3] - left
-
-
-def _at(inner: Inner, scale: int = 1) -> tuple[slice, slice, slice]:
-    top, bottom, left, right = (edge * scale for edge in inner)
-    return slice(None), slice(top, bottom), slice(left, right)
-
-
-def _cut(fine: np.ndarray, coarse: Inner, inner: Inner, scale: int) -> np.ndarray:
-    """A window of the result out of what lies on some pixels of the input."""
-    top, left = inner[0] - coarse[0] * scale, inner[2] - coarse[2] * scale
-    return fine[top : top + inner[1] - inner[0], left : left + inner[3] - inner[2]]
-
-
-def _chunks(length: int, side: int) -> tuple[int, ...]:
-    return tuple(min(side, length - at) for at in range(0, length, side))

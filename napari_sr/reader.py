@@ -198,16 +198,14 @@ def _lazy(source: "_Windows", raster: "Raster", axes: str, bands: range, *, rgb:
     """Some bands of a raster as a Dask array, read window by window."""
     import dask.array as da
     import numpy as np
+    from dask.array.core import normalize_chunks
 
     from srpipe.io.raster import AXES, Window
 
     lengths = dict(zip(AXES, raster.shape, strict=True))
-    chunks: list[tuple[int, ...]] = [(1,) * lengths[axis] for axis in axes[:-2]]
-    for axis in "YX":
-        n = lengths[axis]
-        chunks.append(tuple(min(CHUNK, n - at) for at in range(0, n, CHUNK)))
-    if rgb:
-        chunks.append((len(bands),))
+    shape = [lengths[axis] for axis in axes]
+    sides = [1] * len(axes[:-2]) + [CHUNK, CHUNK]
+    chunks = normalize_chunks(sides + [-1] * rgb, (*shape, len(bands)) if rgb else shape)
 
     def part(block_info: Any = None) -> "np.ndarray":
         place = [(int(a), int(b)) for a, b in block_info[None]["array-location"]]

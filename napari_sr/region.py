@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from srpipe.errors import ConfigError
+from srpipe.windows import Rect, Span, scaled, spans
 
 REGIONS = ("current view", "current slice", "rectangle", "whole layer")
 
@@ -43,8 +44,18 @@ class Cell:
     """A rectangle of one plane of a box, counted from the box's start."""
 
     plane: tuple[int, ...]
-    y: tuple[int, int]
-    x: tuple[int, int]
+    y: Span
+    x: Span
+
+    @property
+    def rect(self) -> Rect:
+        """Its rows and columns."""
+        return *self.y, *self.x
+
+    def enlarged(self, scale: int) -> "Cell":
+        """The same part of the result."""
+        rect = scaled(self.rect, scale)
+        return Cell(self.plane, rect[:2], rect[2:])
 
 
 def whole(shape: Sequence[int]) -> Box:
@@ -76,9 +87,5 @@ def around(box: Box, corners: Sequence[Sequence[float]]) -> Box:
 def cells(box: Box, side: int) -> list[Cell]:
     """A box cut into squares of this side; the last ones of a row or column may be smaller."""
     height, width = box.shape[-2:]
-    rows, columns = _cut(height, side), _cut(width, side)
+    rows, columns = spans(height, side), spans(width, side)
     return [Cell(plane, y, x) for plane in box.planes for y in rows for x in columns]
-
-
-def _cut(length: int, side: int) -> list[tuple[int, int]]:
-    return [(at, min(at + side, length)) for at in range(0, length, side)]

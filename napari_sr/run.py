@@ -1,7 +1,7 @@
 """A run: part of a layer, tile by tile, in a thread of its own; knows nothing of napari."""
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from napari_sr.keep import Memory, Pyramid, fits
 from napari_sr.region import Box, Cell, cells
-from napari_sr.stack import Span, Stack
+from napari_sr.stack import Stack
 from srpipe.blocks import Blocks, Counts, Numbers, Shared
 from srpipe.errors import Cancelled
 from srpipe.jobs.engine import Engine
 from srpipe.pixels import Range
 from srpipe.settings import RunSettings
 from srpipe.validity import valid_of
+from srpipe.windows import Rect, Span, within
 
 _SIDES = {"cpu": 256, "cuda": 1024, "mps": 512}
 """Of a tile, in input pixels: done in a second or a few, so that one sees it go on."""
@@ -145,23 +146,11 @@ def run(
     yield Began(keep)
     counts, done = Counts(), 0
     try:
-        shared: Shared | None = None
-        plane: tuple[int, ...] | None = None
-        for cell in plan.cells:
-            if cancelled():
-                break
-            if cell.plane != plane:
-                plane = cell.plane
-                shared = statistics(wish, plan, blocks, plane, cancelled)
-            window = read(wish, cell, blocks)
+        for cell, seen in windows(wish, plan, blocks, cancelled):
             made = blocks.enlarged(
-                window.pixels,
-                window.valid,
-                window.inner,
-                statistics=shared,
-                cancelled=cancelled,
+                seen.pixels, seen.valid, seen.inner, statistics=seen.shared, cancelled=cancelled
             )
-            keep.put(scaled(cell, plan.scale), made.pixels)
+            keep.put(cell.enlarged(plan.scale), made.pixels)
             counts, done = counts + made.counts, done + 1
             yield Tile(done, len(plan.cells))
     except Cancelled:
@@ -170,25 +159,41 @@ def run(
 
 
 @dataclass(frozen=True)
-class Window:
-    """A cell with what the network must see around it."""
+class Seen:
+    """A cell with what the network must see around it, and what it is to take for the whole."""
 
     pixels: np.ndarray
     valid: np.ndarray | None
-    inner: tuple[int, int, int, int]
+    inner: Rect
+    shared: Shared | None
 
 
-def read(wish: Wish, cell: Cell, blocks: Blocks) -> Window:
-    """A cell of the box and, beyond the box too, the layer's pixels around it."""
+def windows(
+    wish: Wish, plan: Plan, blocks: Blocks, cancelled: Callable[[], bool]
+) -> Iterator[tuple[Cell, Seen]]:
+    """Every cell of the box, with the layer's pixels around it, beyond the box too.
+
+    Raises
+    ------
+    Cancelled
+        If `cancelled` said so.
+    """
     height, width = wish.stack.shape[-2:]
-    (y0, y1), (x0, x1) = inside(wish.box, cell)
-    rows, columns = blocks.read_for((y0, y1), height), blocks.read_for((x0, x1), width)
-    pixels = wish.window(cell.plane, rows, columns)
-    inner = (y0 - rows[0], y1 - rows[0], x0 - columns[0], x1 - columns[0])
-    return Window(pixels, valid_of(pixels, wish.nodata), inner)
+    top, left = wish.box.start[-2:]
+    plane: tuple[int, ...] | None = None
+    shared: Shared | None = None
+    for cell in plan.cells:
+        if cancelled():
+            raise Cancelled("stopped between two tiles")
+        if cell.plane != plane:
+            plane, shared = cell.plane, _statistics(wish, plan, blocks, cell.plane, cancelled)
+        here = (cell.y[0] + top, cell.y[1] + top, cell.x[0] + left, cell.x[1] + left)
+        seen = blocks.read_for(here, height, width)
+        pixels = wish.window(cell.plane, seen[:2], seen[2:])
+        yield cell, Seen(pixels, valid_of(pixels, wish.nodata), within(here, seen), shared)
 
 
-def statistics(
+def _statistics(
     wish: Wish, plan: Plan, blocks: Blocks, plane: tuple[int, ...], cancelled: Callable[[], bool]
 ) -> Shared | None:
     """What all tiles of a plane of the box are to take for the whole; None if it is one tile."""
@@ -202,12 +207,6 @@ def statistics(
         return pixels, valid_of(pixels, wish.nodata)
 
     return blocks.statistics(part, height, width, cancelled=cancelled)
-
-
-def inside(box: Box, cell: Cell) -> tuple[Span, Span]:
-    """Rows and columns of a cell, counted from the layer's edge rather than the box's."""
-    top, left = box.start[-2:]
-    return (cell.y[0] + top, cell.y[1] + top), (cell.x[0] + left, cell.x[1] + left)
 
 
 def place(wish: Wish, plan: Plan) -> Memory | Pyramid:
@@ -225,12 +224,6 @@ def place(wish: Wish, plan: Plan) -> Memory | Pyramid:
         folder=wish.folder,
         labels=wish.labels,
     )
-
-
-def scaled(cell: Cell, scale: int) -> Cell:
-    """The same part of the result."""
-    (y0, y1), (x0, x1) = cell.y, cell.x
-    return Cell(cell.plane, (y0 * scale, y1 * scale), (x0 * scale, x1 * scale))
 
 
 def enlarged(shape: tuple[int, ...], scale: int) -> tuple[int, ...]:

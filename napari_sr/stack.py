@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from srpipe.errors import PixelError
-
-Span = tuple[int, int]
+from srpipe.windows import Span
 
 _COLOURS = {1: ("gray",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 

@@ -1,7 +1,6 @@
 """Layers into files: rasters where they lie, and time stacks as video; whole or not at all."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +37,7 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             sink.write(window, Block(pixels, valid_of(pixels, raster.nodata)))
         sink.close()
         if target.is_dir():
-            shutil.rmtree(target)
+            os.replace(target, Path(folder) / "replaced")
         os.replace(part, target)
     return [str(target)]
 

@@ -29,6 +29,7 @@ from srpipe.jobs.size import network
 from srpipe.pixels import Range
 from srpipe.settings import RunSettings, ends_of, from_mapping, groups_of
 from srpipe.validity import valid_of
+from srpipe.windows import Rect, Span, cut, within
 
 BY_SHAPE = {2: "YX", 3: "YXS"}
 """The axes of an array unless somebody says: a plane, or a picture with its colours last."""
@@ -40,9 +41,6 @@ COLOURS[4] = (*COLOURS[3], "alpha")
 
 LEAST_SIDE = 256
 """Of a chunk of a Dask array that is computed by itself: smaller ones are joined first."""
-
-Window = tuple[tuple[int, int], tuple[int, int]]
-"""Rows from and to, columns from and to."""
 
 
 def upscale(
@@ -100,9 +98,7 @@ class Recipe:
         """A whole picture (C, H, W)."""
         return self.block(pixels, (0, pixels.shape[1], 0, pixels.shape[2]), None)
 
-    def block(
-        self, pixels: np.ndarray, inner: tuple[int, int, int, int], shared: Shared | None
-    ) -> np.ndarray:
+    def block(self, pixels: np.ndarray, inner: Rect, shared: Shared | None) -> np.ndarray:
         """A block within a window (C, H, W) of a picture."""
         valid = valid_of(pixels, self.numbers.nodata)
         with _turn:
@@ -111,9 +107,7 @@ class Recipe:
     def statistics(self, plane: np.ndarray) -> Shared | None:
         """What the blocks of a picture (C, H, W) are to take for the whole."""
 
-        def read(
-            _: int, rows: tuple[int, int], columns: tuple[int, int]
-        ) -> tuple[np.ndarray, np.ndarray | None]:
+        def read(_: int, rows: Span, columns: Span) -> tuple[np.ndarray, np.ndarray | None]:
             seen = plane[:, slice(*rows), slice(*columns)]
             return seen, valid_of(seen, self.numbers.nodata)
 
@@ -303,15 +297,15 @@ def _chunks(picture: Any, recipe: Recipe) -> list[list[Any]]:
     for top, bottom in rows:
         made.append([])
         for left, right in columns:
-            y, x = blocks.read_for((top, bottom), height), blocks.read_for((left, right), width)
-            inner = top - y[0], bottom - y[0], left - x[0], right - x[0]
-            block = delayed(recipe.block)(picture[:, slice(*y), slice(*x)], inner, shared)
+            here = (top, bottom, left, right)
+            seen = blocks.read_for(here, height, width)
+            block = delayed(recipe.block)(cut(picture, seen), within(here, seen), shared)
             shape = (bands, (bottom - top) * blocks.scale, (right - left) * blocks.scale)
             made[-1].append(da.from_delayed(block, shape, dtype=picture.dtype))
     return made
 
 
-def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _spans(lengths: Sequence[int]) -> Iterator[Span]:
     """Where chunks of these lengths begin and end."""
     at = 0
     for length in lengths:

@@ -8,7 +8,6 @@ does not depend on where else it was cut.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +19,9 @@ from srpipe.infer import Upscaler, core
 from srpipe.models.pooling import Statistics
 from srpipe.pixels import Range, declared_range
 from srpipe.tiling import Tile
-from srpipe.trust import PROJECTION_REACH, REACH, Inner, Tally, projected
+from srpipe.trust import PROJECTION_REACH, REACH, Tally, projected
 from srpipe.validity import enlarged, fill, restore
-
-Span = tuple[int, int]
-"""Rows, or columns, from and to."""
+from srpipe.windows import A, Rect, Span, cut, grown, scaled, within
 
 Shared = dict[str, Tensor]
 """What layers that look at the whole are to take for it: by group and layer."""
@@ -34,8 +31,6 @@ Read = Callable[[int, Span, Span], tuple[np.ndarray, np.ndarray | None]]
 
 _SAMPLE_SIDE = 1024  # of the square in whose tiles statistics are gathered
 _RGB = ("red", "green", "blue")
-
-A = TypeVar("A", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +133,14 @@ class Enlarged:
     tally: Tally | None = None
 
 
+def of_group(statistics: Shared | None, number: int) -> Statistics | None:
+    """What of `Blocks.statistics` is about one group of bands."""
+    if statistics is None:
+        return None
+    start = f"{number}."
+    return {k.removeprefix(start): v for k, v in statistics.items() if k.startswith(start)}
+
+
 class Blocks:
     """Enlarge blocks.
 
@@ -171,15 +174,15 @@ class Blocks:
         """
         return self._made + 2 * self._seen
 
-    def read_for(self, block: Span, length: int) -> Span:
-        """The rows to read for those of a block, or the columns; the array has `length` of them."""
-        return self._aligned((block[0] - self.margin, block[1] + self.margin), length)
+    def read_for(self, block: Rect, height: int, width: int) -> Rect:
+        """What to read for a block of an array of so many rows and columns."""
+        return self._aligned(grown(block, self.margin, height, width), height, width)
 
     def enlarged(
         self,
         pixels: np.ndarray,
         valid: np.ndarray | None,
-        inner: Inner,
+        inner: Rect,
         *,
         statistics: Shared | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -200,25 +203,26 @@ class Blocks:
         """
         numbers = self.numbers
         filled = pixels if valid is None else self._filled(pixels, valid)
-        counted = _grown(inner, self._compared, pixels)
-        made = np.zeros(_shape(counted, len(pixels), self.scale), numbers.dtype)
+        counted = grown(inner, self._compared, *pixels.shape[1:])
+        top, bottom, left, right = scaled(counted, self.scale)
+        made = np.zeros((len(pixels), bottom - top, right - left), numbers.dtype)
         clipped = 0
         for number, group in enumerate(numbers.groups):
             bands = list(group)
-            if valid is not None and not _cut(valid, inner)[bands].any():
+            if valid is not None and not cut(valid, inner)[bands].any():
                 continue
-            shared = None if statistics is None else _of_group(statistics, number)
+            shared = of_group(statistics, number)
             unit = self._enlarged(filled[bands], counted, shared, cancelled)
             if valid is not None:  # what is filled in must not count as clipped
-                unit[~torch.from_numpy(enlarged(_cut(valid, counted)[bands], self.scale))] = 0
+                unit[~torch.from_numpy(enlarged(cut(valid, counted)[bands], self.scale))] = 0
             made[bands], more = numbers.range.from_unit(unit, numbers.dtype)
             if counted != inner:
-                unit = _cut(unit, _within(inner, counted), self.scale)
+                unit = self._fine(unit, inner, counted)
                 _, more = numbers.range.from_unit(unit, numbers.dtype)
             clipped += more
         repeated = list(numbers.nearest)
-        made[repeated] = enlarged(_cut(pixels, counted)[repeated], self.scale)
-        return self._finished(pixels, valid, inner, made, clipped)
+        made[repeated] = enlarged(cut(pixels, counted)[repeated], self.scale)
+        return self._finished(pixels, valid, inner, counted, made, clipped)
 
     def statistics(
         self,
@@ -252,24 +256,22 @@ class Blocks:
     def _enlarged(
         self,
         pixels: np.ndarray,
-        inner: Inner,
+        inner: Rect,
         statistics: Statistics | None,
         cancelled: Callable[[], bool] | None,
     ) -> Tensor:
         """A block of one group, (1 or 3, H * scale, W * scale): float on the CPU, not clamped."""
-        kept = _grown(inner, self._made - self._compared, pixels)
         height, width = pixels.shape[1:]
-        top, bottom, left, right = _grown(kept, self._seen, pixels)
-        rows, columns = self._aligned((top, bottom), height), self._aligned((left, right), width)
-        seen = (*rows, *columns)
+        kept = grown(inner, self._made - self._compared, height, width)
+        seen = self._aligned(grown(kept, self._seen, height, width), height, width)
         low = self.numbers.range.to_unit(pixels)
-        x = _cut(low, seen).expand(3, -1, -1)[None]
+        x = cut(low, seen).expand(3, -1, -1)[None]
         y = self._upscaler(x, statistics=statistics, cancelled=cancelled)[0].cpu()
-        y = _cut(y, _within(kept, seen), self.scale)
+        y = self._fine(y, kept, seen)
         high = y if len(pixels) == 3 else y.mean(0, keepdim=True, dtype=torch.float64)
         if self._project:
-            high = projected(_cut(low, kept).to(high.dtype), high)
-        return _cut(high, _within(inner, kept), self.scale).clone()
+            high = projected(cut(low, kept).to(high.dtype), high)
+        return self._fine(high, inner, kept).clone()
 
     def _filled(self, pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """Pixels without gaps, as far as the network sees; black beyond that."""
@@ -282,15 +284,17 @@ class Blocks:
         self,
         pixels: np.ndarray,
         valid: np.ndarray | None,
-        inner: Inner,
+        inner: Rect,
+        counted: Rect,
         made: np.ndarray,
         clipped: int,
     ) -> Enlarged:
-        """A block with what was invalid as it was; `made` may have pixels more around it."""
-        counted = _grown(inner, self._compared, pixels)
-        tally = self._tallied(pixels, valid, inner, made, clipped) if self._tally else None
-        made = _cut(made, _within(inner, counted), self.scale)
-        source, known = _cut(pixels, inner), None if valid is None else _cut(valid, inner)
+        """A block with what was invalid as it was; `made` is what lies on all that is counted."""
+        tally = None
+        if self._tally:
+            tally = self._tallied(pixels, valid, inner, counted, made, clipped)
+        made = self._fine(made, inner, counted)
+        source, known = cut(pixels, inner), None if valid is None else cut(valid, inner)
         result, moved = restore(made, source, known, self.numbers.nodata)
         bands = list(chain(*self.numbers.groups))
         low, high = self.numbers.range.low, self.numbers.range.high
@@ -313,25 +317,35 @@ class Blocks:
         self,
         pixels: np.ndarray,
         valid: np.ndarray | None,
-        inner: Inner,
+        inner: Rect,
+        counted: Rect,
         made: np.ndarray,
         clipped: int,
     ) -> Tally:
-        counted, tally = _grown(inner, self._compared, pixels), Tally()
-        low, high = (torch.from_numpy(x.astype(np.float64)) for x in (_cut(pixels, counted), made))
-        mask = None if valid is None else torch.from_numpy(_cut(valid, counted).copy())
-        tally.add(low, high, valid=mask, inner=_within(inner, counted), clipped=clipped)
+        tally = Tally()
+        low, high = (torch.from_numpy(x.astype(np.float64)) for x in (cut(pixels, counted), made))
+        mask = None if valid is None else torch.from_numpy(cut(valid, counted).copy())
+        tally.add(low, high, valid=mask, inner=within(inner, counted), clipped=clipped)
         return tally
 
-    def _aligned(self, span: Span, length: int) -> Span:
-        """A span of an array that is cut, so long that the network sees its grid where it was.
+    def _fine(self, made: A, part: Rect, of: Rect) -> A:
+        """What lies on a part of the input; `made` lies on all `of` it that is known."""
+        return cut(made, scaled(within(part, of), self.scale))
+
+    def _aligned(self, rect: Rect, height: int, width: int) -> Rect:
+        """A window of an array, so large that the network sees its grid where it was.
 
         Starts are multiples of the alignment, and so are the distances from the ends to the last
-        row: they are starts as well, where an ensemble turns the array.
+        row or column: they are starts as well, where an ensemble turns the array.
         """
         unit = self._upscaler.alignment
-        start, stop = max(span[0], 0), min(span[1], length)
-        return start // unit * unit, length - (length - stop) // unit * unit
+        top, bottom, left, right = rect
+        return (
+            top // unit * unit,
+            height - (height - bottom) // unit * unit,
+            left // unit * unit,
+            width - (width - right) // unit * unit,
+        )
 
     def _parts(
         self,
@@ -361,16 +375,13 @@ class Blocks:
     ) -> tuple[Tensor, bool]:
         """What the network gets of a tile, (3, H, W), and whether any of it was measured."""
         at = (tile.y.read_from, tile.y.read_to, tile.x.read_from, tile.x.read_to)
-        around = [
-            (max(start - self._seen, 0), min(stop + self._seen, length))
-            for start, stop, length in ((*at[:2], size[0]), (*at[2:], size[1]))
-        ]
-        pixels, valid = read(plane, around[0], around[1])
-        pixels, inner = pixels[group], _within(at, (*around[0], *around[1]))
-        measured = valid is None or bool(_cut(valid[group], inner).any())
+        around = grown(at, self._seen, *size)
+        pixels, valid = read(plane, around[:2], around[2:])
+        pixels, inner = pixels[group], within(at, around)
+        measured = valid is None or bool(cut(valid[group], inner).any())
         if valid is not None:
             pixels = self._filled(pixels, valid[group])
-        unit = self.numbers.range.to_unit(_cut(pixels, inner))
+        unit = self.numbers.range.to_unit(cut(pixels, inner))
         return unit.expand(3, -1, -1).to(self._upscaler.device), measured
 
 
@@ -395,40 +406,6 @@ def _check_groups(groups: Sequence[Sequence[int]], bands: int, nearest: Sequence
             raise ConfigError(f"band {band} is opacity, which is not enlarged by a network")
         if named.count(band) > 1:
             raise ConfigError(f"band {band} is in two groups; name it once")
-
-
-def _of_group(statistics: Shared, number: int) -> Statistics:
-    start = f"{number}."
-    return {k.removeprefix(start): v for k, v in statistics.items() if k.startswith(start)}
-
-
-def _grown(inner: Inner, by: int, pixels: np.ndarray) -> Inner:
-    """With so many more pixels on each side, as far as there are any."""
-    top, bottom, left, right = inner
-    height, width = pixels.shape[1:]
-    return (
-        max(top - by, 0),
-        min(bottom + by, height),
-        max(left - by, 0),
-        min(right + by, width),
-    )
-
-
-def _within(inner: Inner, outer: Inner) -> Inner:
-    """A part of an array as a part of another part of it."""
-    y, x = outer[0], outer[2]
-    return inner[0] - y, inner[1] - y, inner[2] - x, inner[3] - x
-
-
-def _cut(array: A, inner: Inner, scale: int = 1) -> A:
-    """A part of the last two axes; of those of an array that is ``scale`` times as large."""
-    top, bottom, left, right = (edge * scale for edge in inner)
-    return array[..., top:bottom, left:right]
-
-
-def _shape(inner: Inner, bands: int, scale: int) -> tuple[int, int, int]:
-    top, bottom, left, right = inner
-    return bands, (bottom - top) * scale, (right - left) * scale
 
 
 def _look(cancelled: Callable[[], bool] | None) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from srpipe.errors import PixelError
 from srpipe.resample import resize
+from srpipe.windows import Rect, cut, scaled
 
 KERNEL = "bicubic, a = -0.5, antialiased, as MATLAB's imresize"
 """How a result is degraded back."""
@@ -41,9 +42,6 @@ WARNING = (
 _LEAST_GAIN = 0.23  # of any pattern that is enlarged and degraded back: 0.53 along each axis
 _SHIFT_SIDE = 8  # pixels: in fewer there is nothing to correlate
 _SHIFT_STEPS = 100  # parts of a pixel that a shift is told in
-
-Inner = tuple[int, int, int, int]
-"""Rows from, to, columns from, to: what counts of an input window, in its own pixels."""
 
 
 def warning(perception: float | None) -> str | None:
@@ -132,6 +130,11 @@ def shift(low: Tensor, high: Tensor) -> tuple[float, float] | None:
     return _refined(cross, whole)
 
 
+def on_larger(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask (C, h, w) as it lies on a picture of so many rows and columns."""
+    return F.interpolate(mask[None].float(), size, mode="nearest-exact")[0] > 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sums:
     """What is counted of one band.
@@ -203,7 +206,7 @@ class Tally:
         high: Tensor,
         *,
         valid: Tensor | None = None,
-        inner: Inner | None = None,
+        inner: Rect | None = None,
         clipped: int = 0,
     ) -> None:
         """Count a picture, or a part of one.
@@ -269,19 +272,18 @@ class Tally:
         return cls(bands=[Sums(**sums) for sums in facts["bands"]], clipped=facts["clipped"])
 
 
-def _counted(low: Tensor, high: Tensor, valid: Tensor, inner: Inner, scale: int | None) -> Sums:
+def _counted(low: Tensor, high: Tensor, valid: Tensor, inner: Rect, scale: int | None) -> Sums:
     """The sums of one band: (1, h, w) and (1, H, W) in float64, and a mask (h, w)."""
-    top, bottom, left, right = inner
     near = valid if bool(valid.all()) else _eroded(valid)
     back, detail = degraded(high, _size(low)), added_detail(low, high)
-    mask = near[top:bottom, left:right]
-    x, y = (each[0, top:bottom, left:right][mask] for each in (low, back))
+    mask = cut(near, inner)
+    x, y = (cut(each[0], inner)[mask] for each in (low, back))
     if scale is not None:
-        detail = detail[:, top * scale : bottom * scale, left * scale : right * scale]
-    beyond = detail[0][_spread(mask, _size(detail))]
+        detail = cut(detail, scaled(inner, scale))
+    beyond = detail[on_larger(mask[None], _size(detail))]
     return Sums(
         valid=int(mask.sum()),
-        invalid=int((~valid[top:bottom, left:right]).sum()),
+        invalid=int((~cut(valid, inner)).sum()),
         low=float(x.sum()),
         back=float(y.sum()),
         low_low=float(x.square().sum()),
@@ -297,11 +299,6 @@ def _eroded(valid: Tensor) -> Tensor:
     """Which pixels of a mask (h, w) have no invalid one within the reach."""
     bad = (~valid)[None].float()
     return F.max_pool2d(bad, 2 * REACH + 1, stride=1, padding=REACH)[0] == 0
-
-
-def _spread(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask (h, w) as it lies on a picture of this size."""
-    return F.interpolate(mask[None, None].float(), size, mode="nearest-exact")[0, 0] > 0
 
 
 def _windowed(x: Tensor) -> Tensor:

@@ -53,12 +53,16 @@ def pieces(blocks, pixels, valid, side):
     height, width = pixels.shape[1:]
     for top in range(0, height, side):
         for left in range(0, width, side):
-            rows, columns = (top, min(top + side, height)), (left, min(left + side, width))
-            y0, y1 = blocks.read_for(rows, height)
-            x0, x1 = blocks.read_for(columns, width)
-            inner = (rows[0] - y0, rows[1] - y0, columns[0] - x0, columns[1] - x0)
+            bottom, right = min(top + side, height), min(left + side, width)
+            y0, y1, x0, x1 = blocks.read_for((top, bottom, left, right), height, width)
+            inner = (top - y0, bottom - y0, left - x0, right - x0)
             part = np.s_[:, y0:y1, x0:x1]
-            yield (*rows, *columns), pixels[part], None if valid is None else valid[part], inner
+            yield (
+                (top, bottom, left, right),
+                pixels[part],
+                None if valid is None else valid[part],
+                inner,
+            )
 
 
 def joined(blocks, pixels, valid=None, side=10**6, **options):

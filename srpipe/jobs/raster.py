@@ -49,6 +49,7 @@ from srpipe.models import MODELS
 from srpipe.pixels import Range, percentile_range
 from srpipe.settings import RunSettings, ends_of
 from srpipe.trust import Tally
+from srpipe.windows import Span, within
 
 STATISTICS = "statistics"
 """The unit that comes before all others, where the network looks at the whole."""
@@ -373,9 +374,7 @@ class RasterWorker:
         began = time.monotonic()
         times, depths, height, width = (self._shape[i] for i in (0, 2, 3, 4))
 
-        def read(
-            plane: int, rows: tuple[int, int], columns: tuple[int, int]
-        ) -> tuple[np.ndarray, np.ndarray | None]:
+        def read(plane: int, rows: Span, columns: Span) -> tuple[np.ndarray, np.ndarray | None]:
             t, z = divmod(plane, depths)
             block = self._source.read(Window((t, t + 1), (z, z + 1), rows, columns))
             return block.pixels[0, :, 0], None if block.valid is None else block.valid[0, :, 0]
@@ -415,11 +414,9 @@ class RasterWorker:
     def _enlarged(self, window: Window, cancelled: threading.Event) -> list[Enlarged]:
         """The planes of a block."""
         low = window.reduced(self._blocks.scale)
-        rows = self._blocks.read_for(low.y, self._shape[3])
-        columns = self._blocks.read_for(low.x, self._shape[4])
-        (top, bottom), (left, right) = low.y, low.x
-        inner = (top - rows[0], bottom - rows[0], left - columns[0], right - columns[0])
-        read = self._source.read(replace(low, y=rows, x=columns))
+        seen = self._blocks.read_for((*low.y, *low.x), *self._shape[3:])
+        inner = within((*low.y, *low.x), seen)
+        read = self._source.read(replace(low, y=seen[:2], x=seen[2:]))
         return [
             self._blocks.enlarged(
                 read.pixels[0, :, z],

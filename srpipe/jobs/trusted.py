@@ -186,7 +186,7 @@ def _filled(sample: Sample) -> tuple[Tensor, Tensor]:
     low, high = sample.low.float(), sample.high.float()
     if sample.valid is None:
         return low, high
-    fine = F.interpolate(sample.valid[None].float(), high.shape[-2:], mode="nearest-exact")[0] > 0
+    fine = trust.on_larger(sample.valid, (high.shape[-2], high.shape[-1]))
     return low.where(sample.valid, 0.0), high.where(fine, 0.0)
 
 
