@@ -109,9 +109,8 @@ class Frames:
     def _decoded(self, number: int) -> "np.ndarray":
         """One frame, (H, W, 3): uint8, or float32 where 8 bits do not hold it."""
         import numpy as np
-        import torch
 
-        from srpipe.color import to_rgb
+        from srpipe.color import rgb_of
         from srpipe.io.video_index import Unlisted, by_frames
 
         with self._lock:
@@ -120,7 +119,7 @@ class Frames:
             except Unlisted:  # the packets promised what is not there
                 self._index = by_frames(self._source, lambda: None)
                 frame = self._found(number)
-        rgb = to_rgb([torch.from_numpy(plane) for plane in frame.planes], frame.layout)[0, :3]
+        rgb = rgb_of(frame.planes, frame.layout)[0, :3]
         if frame.layout.bits == 8:
             rgb = (rgb.clamp(0, 1) * 255).round().byte()
         return np.rot90(rgb.movedim(0, -1).numpy(), self._source.rotation // 90)

@@ -7,6 +7,7 @@ clamped before it is an integer code again.
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -63,6 +64,14 @@ def to_rgb(planes: Sequence[Tensor], layout: Layout) -> Tensor:
     if layout.alpha:
         channels.append(planes[3].float() / (2**layout.bits - 1))
     return torch.stack(channels)[None]
+
+
+def rgb_of(
+    planes: Sequence[np.ndarray], layout: Layout, device: torch.device | None = None
+) -> Tensor:
+    """The same for arrays, which may be read-only; the result is on the device."""
+    tensors = [torch.from_numpy(np.require(plane, requirements=["C", "W"])) for plane in planes]
+    return to_rgb([tensor.to(device) for tensor in tensors], layout)
 
 
 def from_rgb(rgb: Tensor, layout: Layout) -> tuple[Tensor, ...]:

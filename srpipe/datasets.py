@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from srpipe.color import to_rgb
+from srpipe.color import rgb_of
 from srpipe.errors import ConfigError, MediaError
 from srpipe.io import FORMATS, OTHER_PICTURES, format_for, format_of, image
 from srpipe.io.frames import Frame
@@ -134,5 +132,4 @@ def _belongs(stem: str, owner: str) -> bool:
 
 
 def _unit(frame: Frame) -> Tensor:
-    planes = [torch.from_numpy(np.array(plane)) for plane in frame.planes]
-    return to_rgb(planes, frame.layout)[:, :3].clamp(0, 1)
+    return rgb_of(frame.planes, frame.layout)[:, :3].clamp(0, 1)

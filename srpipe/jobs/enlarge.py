@@ -3,11 +3,10 @@
 import threading
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from srpipe.color import from_rgb, to_rgb
+from srpipe.color import from_rgb, rgb_of
 from srpipe.device import free_bytes
 from srpipe.infer import Upscaler
 from srpipe.io.frames import Frame
@@ -110,10 +109,4 @@ def free_memory_bytes() -> int:
 
 def _picture(frame: Frame, upscaler: Upscaler) -> Tensor:
     """RGB or RGBA, (1, 3 or 4, H, W), where the network is."""
-    planes = [_tensor(plane).to(upscaler.device) for plane in frame.planes]
-    return to_rgb(planes, frame.layout)
-
-
-def _tensor(plane: np.ndarray) -> Tensor:
-    """The same memory as a tensor, or a copy where a tensor may not share it."""
-    return torch.from_numpy(np.require(plane, requirements=["C", "W"]))
+    return rgb_of(frame.planes, frame.layout, upscaler.device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from srpipe.blocks import Numbers
-from srpipe.color import to_rgb
+from srpipe.color import rgb_of
 from srpipe.errors import PixelError
 from srpipe.io.frames import Frame
 from srpipe.io.raster import RasterSource, Window
@@ -115,8 +115,7 @@ def _sample(name: str, low: Frame, high: Frame) -> Sample:
 
 def _bands(frame: Frame) -> Tensor:
     """A frame's grey, or its red, green and blue."""
-    planes = [torch.from_numpy(np.array(plane)) for plane in frame.planes]
-    rgb = to_rgb(planes, frame.layout)[0, :3]
+    rgb = rgb_of(frame.planes, frame.layout)[0, :3]
     return rgb[:1] if frame.layout.family == "gray" else rgb
 
 
