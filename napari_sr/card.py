@@ -6,9 +6,9 @@ from srpipe import trust
 from srpipe.zoo import Entry
 
 
-def names(entries: list[Entry]) -> list[str]:
-    """What the form calls networks: without the scale, which is chosen after it."""
-    return list(dict.fromkeys(entry.name.removesuffix(f"-x{entry.scale}") for entry in entries))
+def called(entry: Entry) -> str:
+    """What the form calls a network: its name without the scale, which is chosen after it."""
+    return entry.name.removesuffix(f"-x{entry.scale}")
 
 
 def card(entry: Entry) -> str:
@@ -27,7 +27,12 @@ def card(entry: Entry) -> str:
 
 
 def dial(entry: Entry, perception: float) -> str:
-    """What the place on the dial means, and the warning where there is one."""
+    """What the place on the dial means, and the warning where there is one.
+
+    Nothing is known of a network that others trained.
+    """
+    if not entry.stages:
+        return ""
     if perception == 0:
         return "<small>Fidelity weights, trained to be right in every pixel.</small>"
     start = "Perception weights" if perception == 1 else f"{perception:.0%} towards perception"

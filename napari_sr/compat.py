@@ -1,6 +1,8 @@
-"""What napari 0.7 to 0.9 do in different ways."""
+"""What napari 0.7 to 0.9 do in different ways, and what does not bear to be in one process."""
 
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,18 @@ def preference(key: str, default: Any) -> Any:
         return getattr(get_plugin_settings("srpipe").run, key)
     except (AttributeError, KeyError):  # the plugin is not installed, but imported
         return default
+
+
+def spare_triton() -> None:
+    """Have an import of triton fail where it would bring the process down.
+
+    Triton carries an LLVM of its own, and its import ends in a segmentation fault once Mesa's
+    drivers have brought in theirs; the other way round both live. PyTorch's compiler imports it,
+    torchvision PyTorch's compiler, and spandrel torchvision. All of them do without it.
+    """
+    maps = Path("/proc/self/maps")
+    if "triton" not in sys.modules and maps.exists() and "/libLLVM" in maps.read_text():
+        sys.modules["triton"] = None  # type: ignore[assignment]  # how Python bars an import
 
 
 def _size(viewer: Any) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from magicgui.widgets import (
 )
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QFileDialog, QLabel
 
 from napari_sr import compat
 from napari_sr.compare import WAYS, Comparison
@@ -25,6 +25,9 @@ from srpipe.errors import ConfigError, SrpipeError
 from srpipe.settings import Precision, RunSettings
 
 TILES = ("auto", "64", "128", "256", "512", "1024", "2048")
+
+FILES = "Weights (*.safetensors *.pth *.pt *.ckpt *.json);;All files (*)"
+"""What the dialog for a network's file shows."""
 
 _WAITING = "…"
 
@@ -55,6 +58,10 @@ class SuperResolution(Container):
         self.layer.tooltip = "What is enlarged; rows and columns are its last two axes."
         self.model = ComboBox(
             label="model", choices=self._models, tooltip="Which network enlarges."
+        )
+        self.file = PushButton(
+            text="From a file …",
+            tooltip="A card, or the weights of any network that spandrel knows.",
         )
         self.card = Label(value="Looking for networks …")
         self.scale = ComboBox(
@@ -101,7 +108,7 @@ class SuperResolution(Container):
         self.buttons = _row(self.gradients, self.trust)
         return [
             self.layer,
-            self.model,
+            _row(self.model, self.file, label="model"),
             _row(self.card),
             self.scale,
             self.perception,
@@ -127,6 +134,7 @@ class SuperResolution(Container):
             words.setMinimumWidth(240)
         self.layer.changed.connect(self._layer_chosen)
         self.model.changed.connect(self._model_chosen)
+        self.file.clicked.connect(self._choose_file)
         self.scale.changed.connect(self._scale_chosen)
         self.perception.changed.connect(self._tell_dial)
         self.region.changed.connect(self._region_chosen)
@@ -156,22 +164,45 @@ class SuperResolution(Container):
     @property
     def _entry(self) -> Any:
         """The network that is chosen; None where there is none."""
-        name = f"{self.model.value}-x{self.scale.value}"
-        return next((entry for entry in self._entries if entry.name == name), None)
+        return next((e for e in self._fitting() if e.scale == self.scale.value), None)
 
     def _models(self, _: Any) -> tuple[str, ...]:
-        from napari_sr.card import names
+        from napari_sr.card import called
 
-        return tuple(names(self._entries)) if self._entries else (_WAITING,)
+        return tuple(dict.fromkeys(map(called, self._entries))) or (_WAITING,)
 
     def _scales(self, _: Any) -> tuple[Any, ...]:
-        prefix = f"{self.model.value}-x"
-        fitting = [e for e in self._entries if e.name.removeprefix(prefix) == str(e.scale)]
-        return tuple(sorted(entry.scale for entry in fitting)) or (_WAITING,)
+        return tuple(sorted(entry.scale for entry in self._fitting())) or (_WAITING,)
+
+    def _fitting(self) -> list[Any]:
+        """The networks of the chosen name, one for each scale."""
+        from napari_sr.card import called
+
+        return [entry for entry in self._entries if called(entry) == self.model.value]
 
     def _model_chosen(self) -> None:
         self.scale.reset_choices()
         self._scale_chosen()
+
+    def _choose_file(self) -> None:
+        """Ask for a file, and read it in a thread."""
+        path, _filter = QFileDialog.getOpenFileName(self.native, "A network", "", FILES)
+        if path:
+            create_worker(_in_file, path, _connect={"returned": self._found_in_file})
+
+    def _found_in_file(self, entry: Any) -> None:
+        """Choose the network of a file; it takes the place of one that is called the same."""
+        from napari_sr.card import called
+
+        if isinstance(entry, Failed):
+            show_error(entry.text)
+            return
+        self._entries = [entry, *(e for e in self._entries if e.name != entry.name)]
+        self.model.reset_choices()
+        self.model.value = called(entry)
+        self._model_chosen()
+        self.scale.value = entry.scale
+        self._changed()
 
     def _scale_chosen(self) -> None:
         from napari_sr.card import card
@@ -228,7 +259,7 @@ class SuperResolution(Container):
             box=box_of(layer, self.region.value, self._viewer, self.shapes.value),
             within=range_of(layer, self.range.value),
             settings=RunSettings(
-                model=entry.model if not entry.cards else entry.name,
+                model=entry.model,
                 scale=entry.scale,
                 perception=self.perception.value if entry.stages else None,
                 precision=self.precision.value,
@@ -298,9 +329,9 @@ class SuperResolution(Container):
         self.fade.visible = self.compare.value == "blend"
 
 
-def _row(*widgets: Any) -> Container:
-    """Widgets beside each other, over the whole width of the form."""
-    row = Container(widgets=widgets, layout="horizontal", labels=False)
+def _row(*widgets: Any, label: str = "") -> Container:
+    """Widgets beside each other; without a label, over the whole width of the form."""
+    row = Container(widgets=widgets, layout="horizontal", labels=False, label=label)
     row.margins = (0, 0, 0, 0)
     return row
 
@@ -312,6 +343,17 @@ def _found() -> tuple[list[Any], list[str]] | Failed:
 
     try:
         return zoo.entries(_weights()), devices()
+    except SrpipeError as error:
+        return Failed(str(error))
+
+
+def _in_file(path: str) -> Any:
+    """The network in a file; or what stands in the way."""
+    from srpipe import zoo
+
+    compat.spare_triton()
+    try:
+        return zoo.find(path)
     except SrpipeError as error:
         return Failed(str(error))
 

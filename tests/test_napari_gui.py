@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -170,6 +171,58 @@ def test_an_error_of_the_run_is_one_line(viewer, form, click, monkeypatch):
     assert len(said) == 1
     assert "\n" not in said[0]
     assert form.button.text == "Run"
+
+
+def choose(form, monkeypatch, path):
+    """Answer the dialog for a file."""
+    from napari_sr import widget
+
+    monkeypatch.setattr(widget.QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    form.file.native.click()
+
+
+def repeating(scale):
+    """Weights of Real-ESRGAN's compact network that add nothing to repeated pixels."""
+    import torch
+
+    last = 3 * scale**2
+    shapes = {0: (4, 3, 3, 3), 1: (4,), 2: (4, 4, 3, 3), 3: (4,), 4: (last, 4, 3, 3)}
+    weights = {f"body.{i}.weight": torch.zeros(shape) for i, shape in shapes.items()}
+    biases = {f"body.{i}.bias": torch.zeros(shapes[i][0]) for i in (0, 2, 4)}
+    return weights | biases
+
+
+def test_a_network_from_a_file_enlarges(viewer, form, click, qtbot, monkeypatch, tmp_path):
+    import torch
+
+    if not find_spec("spandrel"):  # looked for and not imported, which may end the process here
+        pytest.skip("spandrel is not installed")
+    torch.save(repeating(3), tmp_path / "3x_Tiny.pth")
+    choose(form, monkeypatch, tmp_path / "3x_Tiny.pth")
+    qtbot.waitUntil(lambda: form.model.value == "3x_Tiny", timeout=LONG_MS)
+    assert form.scale.value == 3
+    assert "Compact" in form.card.value
+    assert not form.perception.enabled
+    assert form.dial.value == ""
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 9, 3), dtype=np.uint8)
+    add(viewer, form, pixels, name="small", rgb=True)
+    click(form.button)
+    np.testing.assert_array_equal(viewer.layers["small x3"].data, pixels.repeat(3, 0).repeat(3, 1))
+    form.model.value = "toy-lite"  # what was there before still is
+    assert form.scale.value == 2
+
+
+def test_a_file_of_no_network_changes_nothing(form, qtbot, monkeypatch, tmp_path):
+    from napari_sr import widget
+
+    told = []
+    monkeypatch.setattr(widget, "show_error", told.append)
+    (tmp_path / "notes.pth").write_text("hello")
+    choose(form, monkeypatch, tmp_path / "notes.pth")
+    qtbot.waitUntil(lambda: bool(told), timeout=LONG_MS)
+    assert "notes.pth" in told[0]
+    assert "\n" not in told[0]
+    assert form.model.value == "toy-lite"
 
 
 def test_cancel_leaves_a_partial_layer_that_says_so(viewer, form, qtbot, slow_toy):
