@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -5,15 +7,21 @@ from safetensors.torch import save_file
 from srpipe.errors import WeightsError
 from srpipe.gradients import gradient_map
 from training.losses import (
+    CELLS,
     LOSSES,
     Lpips,
     Perceptual,
     correlation,
     gradient_correlation,
     gradient_supervision,
+    grid,
 )
 
-EVERY = {**LOSSES, "gradient_supervision": lambda a, b: gradient_supervision([gradient_map(a)], b)}
+EVERY = {
+    **LOSSES,
+    "grid": partial(grid, scale=2),
+    "gradient_supervision": lambda a, b: gradient_supervision([gradient_map(a)], b),
+}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -81,6 +89,25 @@ def test_the_gradient_correlation_of_maps_that_rise_and_fall_against_each_other_
     edges = torch.rand(1, 3, 8, 8)
     with patch("training.losses.gradient_map", side_effect=lambda x: x):
         assert gradient_correlation(edges, -edges).item() == pytest.approx(2, abs=1e-5)
+
+
+def test_a_grid_is_what_one_output_pixel_of_every_input_pixel_is_off_by():
+    truth = torch.rand(1, 3, 4 * CELLS, 8 * CELLS)
+    image = truth.clone()
+    image[..., 1::4, 2::4] += 0.5  # one of 16
+    assert float(grid(image, truth, 4)) == pytest.approx(0.5 / 16, rel=1e-5)
+    assert float(grid(truth - 0.25, truth, 4)) == pytest.approx(0.25, rel=1e-5)
+
+
+def test_texture_is_no_grid_at_any_phase():
+    signs = torch.tensor([1.0, -1.0]).repeat(CELLS)[: 2 * CELLS]
+    board = signs[:, None] * signs  # from input pixel to input pixel the other sign
+    texture = 0.3 * torch.nn.functional.pixel_shuffle(
+        board * torch.rand(1, 16, 1, 1).expand(1, 16, *board.shape), 4
+    )
+    truth = torch.rand(1, 1, *texture.shape[-2:])
+    assert float(grid(truth + texture, truth, 4)) == pytest.approx(0, abs=1e-6)
+    assert float(texture.abs().mean()) > 0.05
 
 
 def test_gradient_supervision_adds_up_its_levels():

@@ -124,7 +124,7 @@ class Parts:
         self.network, self.adam = fabric.setup(self.bare, adam)
         self.average = checkpoint.Average(self.bare, recipe.run.ema)
         self.judged = copy.deepcopy(self.bare).requires_grad_(False).eval()
-        self.objective = Objective(recipe.losses, fabric)
+        self.objective = Objective(recipe.losses, recipe.model.scale, fabric)
         self.critics = critics(recipe, fabric)
         self.clock = Clock(recipe.schedule)
         self.chance = checkpoint.Chance().manual_seed(recipe.run.seed)

@@ -15,6 +15,9 @@ from srpipe.resample import resize
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+CELLS = 4
+"""Side of the squares over which `grid` takes means, in input pixels."""
+
 
 def l1(image: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute difference, in the units of the image, here [0, 1]."""
@@ -70,6 +73,23 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     # infinite there, which made weights of one such patch not a number.
     spread = (a.square().sum((-2, -1)) * b.square().sum((-2, -1)) + 1e-16).sqrt()
     return (a * b).sum((-2, -1)) / spread
+
+
+def grid(image: Tensor, truth: Tensor, scale: int) -> Tensor:
+    """What the output pixels of an input pixel are off by, each on average over `CELLS`^2 of them.
+
+    An input pixel becomes ``scale``^2 output pixels. Where one of them is too bright or too dark
+    all over a square, that is a grid; where all are, a wrong colour. Texture cancels. Networks that
+    compare features overlook a grid, and take it for the texture that they miss: what was trained
+    without this loss had one of 3 levels of 256, and with it has less than 1.
+
+    Parameters
+    ----------
+    image, truth : Tensors of shape (N, 3, H, W), float, in [0, 1]; H, W multiples of the scale
+    """
+    phases = F.pixel_unshuffle(image.float() - truth.float(), scale)
+    side = [min(CELLS, cells) for cells in phases.shape[-2:]]
+    return F.avg_pool2d(phases, side).abs().mean()
 
 
 class Perceptual(nn.Module):

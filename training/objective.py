@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from training.losses import LOSSES, Lpips, Perceptual, gradient_supervision
+from training.losses import LOSSES, Lpips, Perceptual, gradient_supervision, grid
 from training.recipe import Losses
 
 
@@ -20,8 +20,8 @@ class Objective:
         If the file with the weights of a loss's network is missing or holds others.
     """
 
-    def __init__(self, weights: Losses, fabric: Fabric) -> None:
-        self.weights, self.fabric = weights, fabric
+    def __init__(self, weights: Losses, scale: int, fabric: Fabric) -> None:
+        self.weights, self.scale, self.fabric = weights, scale, fabric
         self.networks: dict[str, nn.Module] = {}
         if weights.perceptual:
             vgg = Perceptual(weights.vgg, criterion=weights.vgg_criterion)
@@ -46,6 +46,8 @@ class Objective:
             terms["gradient_branch"] = self.weights.gradient_branch * gradient_supervision(
                 edges, truth
             )
+        if self.weights.grid:
+            terms["grid"] = self.weights.grid * grid(image, truth, self.scale)
         with self.fabric.autocast():
             for name, network in self.networks.items():
                 terms[name] = getattr(self.weights, name) * network(image, truth)

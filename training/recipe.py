@@ -61,6 +61,8 @@ class Losses:
     gradient_correlation: float = 0.0
     gradient_branch: float = 0.0
     """L1 of the gradient maps that the network predicts against the truth's."""
+    grid: float = 0.0
+    """Against the grid that a sub-pixel layer draws where the loss perceptual is strong."""
     perceptual: float = 0.0
     lpips: float = 0.0
     adversarial: float = 0.0
