@@ -153,7 +153,8 @@ class SuperResolution(Container):
         if isinstance(found, Failed):
             show_error(found.text)
             return
-        self._entries, self._devices = found
+        entries, self._devices = found
+        self._entries = _one_of_each([*entries, *self._entries])
         for widget in (self.device, self.model, self.scale):
             widget.reset_choices()
         wanted = compat.preference("device", "auto")
@@ -197,7 +198,7 @@ class SuperResolution(Container):
         if isinstance(entry, Failed):
             show_error(entry.text)
             return
-        self._entries = [entry, *(e for e in self._entries if e.name != entry.name)]
+        self._entries = _one_of_each([*self._entries, entry])
         self.model.reset_choices()
         self.model.value = called(entry)
         self._model_chosen()
@@ -345,6 +346,11 @@ def _found() -> tuple[list[Any], list[str]] | Failed:
         return zoo.entries(_weights()), devices()
     except SrpipeError as error:
         return Failed(str(error))
+
+
+def _one_of_each(entries: list[Any]) -> list[Any]:
+    """The last one of each name: what the user chose stands behind what was found."""
+    return list({entry.name: entry for entry in entries}.values())
 
 
 def _in_file(path: str) -> Any:

@@ -200,6 +200,8 @@ def test_a_network_from_a_file_enlarges(viewer, form, click, qtbot, monkeypatch,
     torch.save(repeating(3), tmp_path / "3x_Tiny.pth")
     choose(form, monkeypatch, tmp_path / "3x_Tiny.pth")
     qtbot.waitUntil(lambda: form.model.value == "3x_Tiny", timeout=LONG_MS)
+    form._loaded((form._entries[:1], ["cpu"]))  # those of srpipe may be found later
+    assert form.model.value == "3x_Tiny"
     assert form.scale.value == 3
     assert "Compact" in form.card.value
     assert not form.perception.enabled
