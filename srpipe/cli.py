@@ -343,6 +343,9 @@ def _interruptible(work: Callable[[threading.Event], int], show: Show) -> int:
 
 def _ended(work: Callable[[threading.Event], int], cancelled: threading.Event, show: Show) -> int:
     """The work's exit code, once the threads that it may leave behind are gone as well."""
+    from srpipe.device import keep_freed_memory
+
+    keep_freed_memory()
     try:
         code = work(cancelled)
     except Cancelled:

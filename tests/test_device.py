@@ -1,10 +1,14 @@
 """Memory that a network needs and a device has."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
-from srpipe.device import _left_to_container, cost, free_bytes, is_out_of_memory
+from srpipe.device import KEEP_FREED, _glibc, _left_to_container, cost, free_bytes, is_out_of_memory
 
 
 def test_the_cost_is_what_pencil_and_paper_say():
@@ -54,3 +58,46 @@ def test_the_processor_has_memory_left():
 def test_an_error_that_is_not_about_memory_is_not_taken_for_one():
     assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
     assert not is_out_of_memory(ValueError("out of memory"))
+
+
+REUSED = """
+import resource, torch
+from types import SimpleNamespace
+from srpipe import device
+
+def cleared(megabytes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(megabytes * 2**18)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize()
+
+def kept():
+    return device.free_bytes(torch.device("cpu")) - 2**30
+
+device.psutil = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=2**30))
+device._left_to_container = lambda root: []
+{first}
+print(cleared(256), kept(), cleared(128))
+"""
+"""Bytes that had to be cleared for a tensor, are kept of it, and had to be for a smaller one."""
+
+
+@pytest.mark.skipif(_glibc() is None, reason="the C library is not glibc 2.33 or newer")
+@pytest.mark.parametrize(
+    ("by", "first"),
+    [
+        ("nothing", ""),
+        ("environment", ""),
+        ("call", "device.keep_freed_memory()"),
+        ("command", "from srpipe.cli import main; main(['eval', 'no-such-folder'])"),
+        ("trainer", "from training.fit import main; main(['no-such-recipe'])"),
+    ],
+)
+def test_memory_that_tensors_leave_is_kept_and_counts_as_free(by, first):
+    added = {name: str(value) for name, value in KEEP_FREED.items()}
+    environment = os.environ | (added if by == "environment" else {})
+    command = [sys.executable, "-c", REUSED.replace("{first}", first)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    one, kept, two = (int(size) / 2**20 for size in run.stdout.split())
+    assert one > 200
+    assert kept >= 256 if by != "nothing" else kept < 64
+    assert two < 1 if by != "nothing" else two >= 128

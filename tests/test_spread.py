@@ -10,9 +10,9 @@ import pytest
 from test_jobs import names
 from test_video_resume import FAST, decoded, long_clip
 
-from srpipe import jobs
+from srpipe import device, jobs
 from srpipe.errors import Cancelled, ConfigError, DeviceError
-from srpipe.jobs import software
+from srpipe.jobs import software, spread
 from srpipe.jobs.target import part_of
 from srpipe.settings import RunSettings
 
@@ -42,6 +42,22 @@ def test_two_workers_make_what_one_process_makes(tmp_path, settings):
     assert two.limited_by in ("decode", "infer", "encode")
     assert (two.device, two.precision) == ("cpu", "fp32")
     assert names(tmp_path) == ["in.mp4", "one.mp4", "two.mp4"]
+
+
+@pytest.mark.skipif(device._glibc() is None, reason="the C library is not glibc 2.33 or newer")
+def test_workers_keep_the_memory_that_tensors_leave(settings):
+    with spread._client(1, None) as (client, _threads):
+        (kept,) = client.run(_kept_of_a_tensor).values()
+    assert kept >= 2**28
+
+
+def _kept_of_a_tensor():
+    import torch
+
+    from srpipe.device import _kept_bytes
+
+    torch.ones(2**26)  # 2**28 bytes
+    return _kept_bytes()
 
 
 def test_a_lost_worker_costs_its_unit_and_no_more(tmp_path, settings, monkeypatch):

@@ -30,6 +30,7 @@ IN_FLIGHT = 2
 _KILLS = 1  # times that a worker may die with a unit and the unit is tried again, twice over
 _LOOK_S = 0.1  # between two looks at the caller's wish to cancel
 _TELL_S = 0.5  # between two words of a worker on how far it is
+_ENVIRON = "distributed.nanny.pre-spawn-environ"
 _WAIT_S = 30  # for a scheduler, and for its first worker
 
 
@@ -182,6 +183,8 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, i
     import torch
     from distributed import Client, LocalCluster
 
+    from srpipe.device import KEEP_FREED
+
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=_WAIT_S, set_as_default=False)
@@ -199,6 +202,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, i
         "distributed.scheduler.allowed-failures": _KILLS,
         "distributed.worker.daemon": True,
         "distributed.comm.timeouts.connect": _WAIT_S,
+        _ENVIRON: dask.config.get(_ENVIRON) | KEEP_FREED,  # Dask's own gives all back at once
     }
     with (
         dask.config.set(settings),

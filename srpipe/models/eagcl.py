@@ -56,7 +56,10 @@ class EnhancedAttention(nn.Module):
         logits = self.expand(y)
         if self.mask == "sigmoid":
             return x * logits.sigmoid()
-        return x * (logits.softmax(1) * x.shape[1])
+        # over the last axis, which in channels_last has the channels side by side: over the second
+        # the kernel copies all of it into another order, and the product is slow as well
+        weights = logits.movedim(1, -1).softmax(-1).movedim(-1, 1)
+        return x * (weights * x.shape[1])
 
 
 class DenseBlock(nn.Module):
