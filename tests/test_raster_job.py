@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from test_bad_input import started
 from test_jobs import names
 
 from srpipe import jobs, trust
-from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError
+from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
 from srpipe.io.raster import Band, World
 from srpipe.jobs import raster
 from srpipe.jobs.journal import receipts
@@ -333,6 +334,30 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(
     assert len(first) + len(then) == 9
     assert set(map(str, first)).isdisjoint(map(str, then))
     assert digest(whole) == expected
+
+
+def test_a_disk_without_room_is_found_before_a_block_is_computed(
+    tmp_path, scene, settings, monkeypatch
+):
+    needed, target = 4 * 520 * 700 * 2, tmp_path / "out.ome.tif"
+
+    def free(size):
+        usage = SimpleNamespace(free=size)
+        monkeypatch.setattr("srpipe.jobs.target.shutil.disk_usage", lambda path: usage)
+
+    free(needed - 1)
+    with pytest.raises(TargetError, match=r"needs 0\.0 GiB more .* free; make room, or use -o"):
+        jobs.upscale(scene, target, settings())
+    assert names(tmp_path) == ["in.ome.tif"]
+    free(needed)
+    with monkeypatch.context() as patch:
+        cut_off(patch, after=4)
+        with pytest.raises(Power):
+            jobs.upscale(scene, target, settings())
+    free(needed - 2 * 512 * 512)  # the first block alone has as much
+    jobs.upscale(scene, target, settings())
+    free(0)
+    jobs.upscale(scene, tmp_path / "out.ome.zarr", settings())  # compressed, nobody knows how far
 
 
 def test_a_damaged_block_is_made_anew(tmp_path, scene, settings, monkeypatch):

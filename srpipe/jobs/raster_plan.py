@@ -12,7 +12,7 @@ from srpipe.errors import ConfigError
 from srpipe.io.raster import TILE, Grid, Raster, grid_for
 from srpipe.io.raster_formats import open_raster, open_sink, target_format
 from srpipe.jobs.size import network
-from srpipe.jobs.target import part_of
+from srpipe.jobs.target import check_space, is_zarr, part_of
 from srpipe.pixels import Range
 from srpipe.settings import RunSettings, ends_of, groups_of
 
@@ -65,6 +65,8 @@ def look(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:
     grid = grid_for(larger.shape, entry.scale, side=_side(larger, entry))
     part = part_of(target)
     open_sink(larger.format, part, larger, grid, part)  # or it cannot hold it
+    if not is_zarr(target):  # the blocks are kept as they are until the file is made of them
+        check_space(target, math.prod(larger.shape) * larger.dtype.itemsize)
     return {
         "entry": entry,
         "size": raster.shape[3:],

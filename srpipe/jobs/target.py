@@ -84,6 +84,28 @@ def check_folder(folder: Path, *, may_be_made: bool) -> None:
         raise TargetError(f"{nearest} takes no files from you; change its rights, or use -o")
 
 
+def check_space(target: Path, needed_bytes: int) -> None:
+    """See that there is room for what a job writes beside its target; what it has counts.
+
+    Raises
+    ------
+    TargetError
+        If there is not.
+    """
+    there = 0
+    for path in part_of(target).rglob("*"):
+        with suppress(OSError):  # gone meanwhile
+            there += path.stat().st_size
+    nearest = next(path for path in target.absolute().parents if exists(path))
+    free = shutil.disk_usage(nearest).free
+    if needed_bytes > free + there:
+        raise TargetError(
+            f"{target} needs {_gib(needed_bytes - there)} more while it grows, and its disk has"
+            f" {_gib(free)} free; make room, or use -o with another disk or with a .ome.zarr, which"
+            " grows compressed"
+        )
+
+
 @contextmanager
 def published(target: Path) -> Iterator[Path]:
     """A file `{target}.part` to write to; it becomes the target when the block ends well.
@@ -202,6 +224,10 @@ def _locked(part: Path) -> int:
         os.close(file)
         raise TargetError(f"another run is writing {part}; wait for its end, or change -o")
     return file
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:,.1f} GiB"
 
 
 def _refusal(target: Path, error: OSError) -> str:
