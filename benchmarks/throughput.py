@@ -21,6 +21,7 @@ import make_clip
 
 from srpipe import stream, zoo
 from srpipe.color import to_rgb
+from srpipe.device import keep_freed_memory
 from srpipe.infer import Upscaler
 from srpipe.io.video import VideoSink, VideoSource
 from srpipe.jobs.enlarge import Enlarger
@@ -72,6 +73,7 @@ def main():
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command does
     with tempfile.TemporaryDirectory() as folder:
         clip = args.clip or Path(folder) / "example.mp4"
         if args.clip is None:

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import make_clip
 
 from srpipe import RunSettings
+from srpipe.device import keep_freed_memory
 from srpipe.jobs import upscale
 from srpipe.jobs.job import Outcome, Receipt, Unit
 from srpipe.jobs.spread import spread
@@ -88,6 +89,7 @@ def main():
     parser.add_argument("--units", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=1.0)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command does
     with tempfile.TemporaryDirectory() as folder:
         clip = args.clip or Path(folder) / "example.mp4"
         if args.clip is None:

@@ -108,29 +108,15 @@ def gain(name, data):
     return found["fidelity"]["psnr_y"] - found[None]["psnr_y"]
 
 
-SHORT = {
-    ("rdam-lite-x2",): "3.591 of 3.6 dB so far; it wants longer training",
-}
-"""What is not as good as it should be yet."""
-
-
-def _expected(*case):
-    if case not in SHORT:
-        return pytest.param(*case)
-    short = pytest.mark.xfail(reason=SHORT[case], strict=True, raises=AssertionError)
-    return pytest.param(*case, marks=short)
-
-
-@pytest.mark.parametrize("name", [_expected(name) for name in ENTRIES])
+@pytest.mark.parametrize("name", ENTRIES)
 def test_the_fidelity_weights_are_nearer_to_the_truth_than_bicubic(name):
     card = ENTRIES[name].card
     assert gain(name, "Set5") >= GAIN_DB[card.family, card.scale]
     assert gain(name, "Set14") >= GAIN_SET14_DB.get((card.family, card.scale), 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "data"), [_expected(name, data) for name in PERCEPTION for data in ("Set5", "Set14")]
-)
+@pytest.mark.parametrize("name", PERCEPTION)
+@pytest.mark.parametrize("data", ["Set5", "Set14"])
 def test_the_perception_weights_look_nearer(name, data):
     bicubic, ours = measured(name, data)[None], measured(name, data)["perception"]
     assert ours["lpips_squeeze"] <= LPIPS_SHARE * bicubic["lpips_squeeze"]
