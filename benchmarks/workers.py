@@ -30,6 +30,7 @@ class Wait:
 
     seconds: float
     settings: RunSettings
+    steady = True
 
     def begun(self, engine=None):
         return self

@@ -268,11 +268,13 @@ def _run(
     plan: "Plan", engine: "Engine | None", show: Show, cancelled: threading.Event
 ) -> "list[Result]":
     from srpipe import jobs
+    from srpipe.device import keep_freed_memory
 
     if engine is None:
         show.plan(plan)
         return []
     show.began([] if plan.exists else [plan.part])
+    keep_freed_memory(plan.kind == "video")
     return [jobs.run(plan, engine, report=show, cancelled=cancelled)]
 
 
@@ -343,9 +345,6 @@ def _interruptible(work: Callable[[threading.Event], int], show: Show) -> int:
 
 def _ended(work: Callable[[threading.Event], int], cancelled: threading.Event, show: Show) -> int:
     """The work's exit code, once the threads that it may leave behind are gone as well."""
-    from srpipe.device import keep_freed_memory
-
-    keep_freed_memory()
     try:
         code = work(cancelled)
     except Cancelled:

@@ -21,7 +21,9 @@ from srpipe.errors import ConfigError, DeviceError
 KEEP_FREED = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 2**62}
 """`keep_freed_memory` as the environment of a process that is to start; see mallopt(3)."""
 
-_MALLOPT = (-8, 1), (-4, 0), (-1, -1)  # the same: parameters by their numbers in malloc.h
+# the parameters by their numbers in malloc.h
+_KEPT = (-8, 1), (-4, 0), (-1, -1)
+_GIVEN_BACK = (-4, 2**16), (-3, 2**25), (-1, 2**26)  # what glibc comes to by itself
 _PROBE_SIDE = 16  # pixels, and twice that; less than a second for our largest network on one core
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
@@ -87,17 +89,18 @@ def free_bytes(device: torch.device) -> int:
     return min([psutil.virtual_memory().available, *_left_to_container(Path("/"))]) + _kept_bytes()
 
 
-def keep_freed_memory() -> None:
-    """Let this process keep what its tensors leave behind, for the next ones.
+def keep_freed_memory(keep: bool = True) -> None:
+    """Let this process keep what its tensors leave behind, for the next ones, or stop doing so.
 
     glibc's malloc gives large blocks back to the system at once, which has to clear every page of
-    the next: a third of the time of a network over large frames. Only for a process of one's own,
-    which then holds the most that it ever needed until it ends; `free_bytes` counts that as free.
-    Does nothing where the C library is another.
+    the next: a third of the time of a network over large frames. Only for a process of one's own
+    in which the same sizes come again and again, such as the frames of a video: it then holds the
+    most that it ever needed, and `free_bytes` counts that as free. Where sizes vary, gaps are left
+    that fit nothing. Does nothing where the C library is another.
     """
     libc = _glibc()
     if libc is not None:
-        for parameter, value in _MALLOPT:
+        for parameter, value in _KEPT if keep else _GIVEN_BACK:
             libc.mallopt(parameter, value)
 
 

@@ -88,8 +88,7 @@ print(cleared(256), kept(), cleared(128))
         ("nothing", ""),
         ("environment", ""),
         ("call", "device.keep_freed_memory()"),
-        ("command", "from srpipe.cli import main; main(['eval', 'no-such-folder'])"),
-        ("trainer", "from training.fit import main; main(['no-such-recipe'])"),
+        ("nothing", "device.keep_freed_memory(); device.keep_freed_memory(False)"),
     ],
 )
 def test_memory_that_tensors_leave_is_kept_and_counts_as_free(by, first):

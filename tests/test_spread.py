@@ -1,6 +1,7 @@
 """Two processes on one video, and what becomes of it where one of them is lost."""
 
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from test_video_resume import FAST, decoded, long_clip
 
 from srpipe import device, jobs
 from srpipe.errors import Cancelled, ConfigError, DeviceError
-from srpipe.jobs import software, spread
+from srpipe.jobs import raster, software, spread, video
 from srpipe.jobs.target import part_of
 from srpipe.settings import RunSettings
 
@@ -45,10 +46,14 @@ def test_two_workers_make_what_one_process_makes(tmp_path, settings):
 
 
 @pytest.mark.skipif(device._glibc() is None, reason="the C library is not glibc 2.33 or newer")
-def test_workers_keep_the_memory_that_tensors_leave(settings):
-    with spread._client(1, None) as (client, _threads):
+@pytest.mark.parametrize("steady", [True, False])
+def test_workers_keep_the_memory_that_tensors_leave_where_sizes_come_again(settings, steady):
+    memory, before = device.KEEP_FREED if steady else {}, dict(os.environ)
+    with spread._client(1, None, memory) as (client, _threads):
         (kept,) = client.run(_kept_of_a_tensor).values()
-    assert kept >= 2**28
+    assert (kept >= 2**28) == steady
+    assert {name for name in os.environ.keys() - before if name.startswith("MALLOC")} == set()
+    assert (video.VideoWork.steady, raster.RasterWork.steady) == (True, False)
 
 
 def _kept_of_a_tensor():

@@ -20,7 +20,6 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from srpipe.device import keep_freed_memory
 from srpipe.errors import DeviceError, SrpipeError
 from srpipe.models import MODELS
 from srpipe.precision import best
@@ -282,7 +281,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("change", nargs="*", help="section.key=value, instead of the recipe's")
     parser.add_argument("--run", type=Path, help="the run's folder (default: runs/RECIPE)")
     args = parser.parse_args(argv)
-    keep_freed_memory()
     try:
         recipe = read(args.recipe, args.change)
         card = fit(recipe, args.run or Path("runs") / args.recipe.stem)

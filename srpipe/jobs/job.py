@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from srpipe.errors import Cancelled, DeviceError, MediaError, SrpipeError
 from srpipe.jobs.engine import Engine
@@ -103,6 +103,9 @@ class Worker(Protocol):
 
 class Work(Protocol):
     """What all units of a job have in common, small enough to be sent to any process."""
+
+    steady: ClassVar[bool]
+    """Whether they need memory in the same sizes, so that what one leaves fits the next."""
 
     @property
     def settings(self) -> RunSettings:

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from traceback import format_exc
 from typing import Any
@@ -90,7 +90,10 @@ def spread(
     SrpipeError
         As a worker raised it.
     """
-    with _client(workers, scheduler) as (client, threads), client.as_current():
+    from srpipe.device import KEEP_FREED
+
+    memory = KEEP_FREED if work.steady else {}
+    with _client(workers, scheduler, memory) as (client, threads), client.as_current():
         crew = _Crew(client, work, threads, done, cancelled)
         client.subscribe_topic(crew.name, lambda event: advance(*event[1]))
         try:
@@ -177,13 +180,17 @@ class _Crew:
 
 
 @contextmanager
-def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, int]]:
-    """A client, and how many threads each worker's network may have."""
+def _client(
+    workers: int | None, scheduler: str | None, memory: Mapping[str, int]
+) -> Iterator[tuple[Any, int]]:
+    """A client, and how many threads each worker's network may have.
+
+    Processes of this machine get `memory` in their environment; by Dask's own they give back what
+    they can at once.
+    """
     import dask
     import torch
     from distributed import Client, LocalCluster
-
-    from srpipe.device import KEEP_FREED
 
     if scheduler is not None:
         try:
@@ -198,13 +205,15 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, i
             yield client, 0
         return
     assert workers is not None
+    environ = dask.config.get(_ENVIRON) | memory
     settings = {
         "distributed.scheduler.allowed-failures": _KILLS,
         "distributed.worker.daemon": True,
         "distributed.comm.timeouts.connect": _WAIT_S,
-        _ENVIRON: dask.config.get(_ENVIRON) | KEEP_FREED,  # Dask's own gives all back at once
+        _ENVIRON: environ,
     }
     with (
+        _set_back(environ),
         dask.config.set(settings),
         LocalCluster(
             n_workers=workers,
@@ -217,6 +226,20 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, i
         Client(cluster, set_as_default=False) as client,
     ):
         yield client, max(torch.get_num_threads() // workers, 1)
+
+
+@contextmanager
+def _set_back(names: Iterable[str]) -> Iterator[None]:
+    """Let no environment variable outlast the block: what a worker is to have, Dask sets here."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 # --- in a worker -------------------------------------------------------------------------------
