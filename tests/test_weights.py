@@ -8,12 +8,10 @@ import pytest
 import readme
 import torch
 import weights_table
-from PIL import Image
 
 from srpipe import zoo
-from srpipe.evaluation import evaluate
-from srpipe.pixels import to_unit
-from srpipe.resample import low_resolution
+from srpipe.datasets import Pictures
+from srpipe.evaluation import evaluate, reduced
 from srpipe.settings import EvalSettings
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -71,9 +69,8 @@ def lows():
         pytest.skip("Set5 and Set14 are not beside the project")
     names = "Set5/butterfly", "Set14/baboon", "Set14/comic", "Set14/flowers", "Set14/lenna"
     for name in names:
-        pixels = np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))
-        truth = torch.tensor(pixels[: len(pixels) // 4 * 4, : pixels.shape[1] // 4 * 4])
-        yield low_resolution(to_unit(truth.permute(2, 0, 1)[None], 8), 4)
+        for sample in reduced(Pictures.at(folder / f"{name}.png"), 4, {}):
+            yield sample.low
 
 
 def grid_levels(image, side=64):
