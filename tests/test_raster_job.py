@@ -32,7 +32,7 @@ from test_jobs import names
 from srpipe import jobs, trust
 from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
 from srpipe.io.raster import Band, World
-from srpipe.jobs import raster
+from srpipe.jobs import raster, spread
 from srpipe.jobs.journal import receipts
 from srpipe.jobs.target import part_of
 from srpipe.models import MODELS
@@ -473,13 +473,17 @@ def test_two_workers_make_bit_for_bit_what_one_process_makes(tmp_path, small, se
 
 @lost
 def test_the_workers_of_a_scheduler_make_it_too(tmp_path, small, settings, two):
+    import dask
     from distributed import LocalCluster
 
     source = write(tmp_path / "in.tif", noise((1, 2, 1, 520, 300), "uint16"), "geotiff")
     jobs.upscale(source, tmp_path / "alone.tif", settings())
-    with LocalCluster(
-        n_workers=1, threads_per_worker=2, dashboard_address=":0", memory_limit=0
-    ) as cluster:
+    with (
+        spread._environ(dask.config.get(spread._ENVIRON), {}),
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, dashboard_address=":0", memory_limit=0
+        ) as cluster,
+    ):
         jobs.upscale(source, tmp_path / "out.tif", settings(scheduler=cluster.scheduler_address))
     assert digest(tmp_path / "out.tif") == digest(tmp_path / "alone.tif")
 

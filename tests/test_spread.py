@@ -47,12 +47,15 @@ def test_two_workers_make_what_one_process_makes(tmp_path, settings):
 
 @pytest.mark.skipif(device._glibc() is None, reason="the C library is not glibc 2.33 or newer")
 @pytest.mark.parametrize("steady", [True, False])
-def test_workers_keep_the_memory_that_tensors_leave_where_sizes_come_again(settings, steady):
-    memory, before = device.KEEP_FREED if steady else {}, dict(os.environ)
+def test_workers_keep_the_memory_that_tensors_leave_where_sizes_come_again(steady, monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # as somebody's Dask cluster leaves it
+    memory, before = device.KEEP_FREED if steady else {}, _environ_of_malloc()
     with spread._client(1, None, memory) as (client, _threads):
         (kept,) = client.run(_kept_of_a_tensor).values()
+        (environ,) = client.run(_environ_of_malloc).values()
     assert (kept >= 2**28) == steady
-    assert {name for name in os.environ.keys() - before if name.startswith("MALLOC")} == set()
+    assert environ == {"MALLOC_TRIM_THRESHOLD_": "65536"} | {k: str(v) for k, v in memory.items()}
+    assert _environ_of_malloc() == before
     assert (video.VideoWork.steady, raster.RasterWork.steady) == (True, False)
 
 
@@ -63,6 +66,10 @@ def _kept_of_a_tensor():
 
     torch.ones(2**26)  # 2**28 bytes
     return _kept_bytes()
+
+
+def _environ_of_malloc():
+    return {name: value for name, value in os.environ.items() if name.startswith("MALLOC")}
 
 
 def test_a_lost_worker_costs_its_unit_and_no_more(tmp_path, settings, monkeypatch):

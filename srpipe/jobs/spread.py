@@ -205,15 +205,13 @@ def _client(
             yield client, 0
         return
     assert workers is not None
-    environ = dask.config.get(_ENVIRON) | memory
     settings = {
         "distributed.scheduler.allowed-failures": _KILLS,
         "distributed.worker.daemon": True,
         "distributed.comm.timeouts.connect": _WAIT_S,
-        _ENVIRON: environ,
     }
     with (
-        _set_back(environ),
+        _environ(dask.config.get(_ENVIRON), memory),
         dask.config.set(settings),
         LocalCluster(
             n_workers=workers,
@@ -229,9 +227,13 @@ def _client(
 
 
 @contextmanager
-def _set_back(names: Iterable[str]) -> Iterator[None]:
-    """Let no environment variable outlast the block: what a worker is to have, Dask sets here."""
-    before = {name: os.environ.get(name) for name in names}
+def _environ(of_dask: Iterable[str], ours: Mapping[str, int]) -> Iterator[None]:
+    """For the block alone: `ours`, and what Dask sets in this process for its workers to have.
+
+    Dask lets a variable that is here already stand, so another cluster's may be in the way.
+    """
+    before = {name: os.environ.get(name) for name in {*of_dask, *ours}}
+    os.environ.update({name: str(value) for name, value in ours.items()})
     try:
         yield
     finally:
