@@ -40,7 +40,7 @@ LPIPS_SHARE = 0.55
 LOSS_DB = 0.7
 """PSNR-Y of the perception weights below bicubic, at most."""
 
-GRID_LEVELS = 1.0
+GRID_LEVELS = 0.7
 """A grid of 4 px in what the perception weights make, in 8-bit levels, at most; it was 2 to 3.5
 before there was the loss `grid`."""
 
