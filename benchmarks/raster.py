@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from srpipe import RunSettings, zoo
+from srpipe.device import keep_freed_memory
 from srpipe.jobs import upscale
 from srpipe.models import MODELS, ModelSpec
 
@@ -89,6 +90,7 @@ def enlarged(source, target, weights, workers):
     import dask
     import distributed
 
+    keep_freed_memory()  # as the command does
     settings = RunSettings(model="bicubic", weights=weights, workers=workers or None)
     with dask.config.set({"distributed.worker.preload": [__file__]}):
         result = upscale(source, target, settings)

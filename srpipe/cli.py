@@ -187,8 +187,10 @@ def _upscale_all(
     args: argparse.Namespace, settings: RunSettings, show: Show, cancelled: threading.Event
 ) -> int:
     from srpipe import jobs, zoo
+    from srpipe.device import give_back_freed_memory, keep_freed_memory
 
     zoo.scales(settings.model, folder=settings.weights)  # once for all inputs
+    keep_freed_memory()
     folder = _folder(args)
     if folder is not None:
         return _upscale_folder(folder, args, settings, show, cancelled)
@@ -206,6 +208,7 @@ def _upscale_all(
             plan = jobs.plan(source, args.output, settings)
             _claim(plan, targets)
             results += _run(plan, engine, show, cancelled)
+            give_back_freed_memory()
         except Cancelled:
             raise
         except SrpipeError as error:
@@ -268,13 +271,11 @@ def _run(
     plan: "Plan", engine: "Engine | None", show: Show, cancelled: threading.Event
 ) -> "list[Result]":
     from srpipe import jobs
-    from srpipe.device import keep_freed_memory
 
     if engine is None:
         show.plan(plan)
         return []
     show.began([] if plan.exists else [plan.part])
-    keep_freed_memory(plan.kind == "video")
     return [jobs.run(plan, engine, report=show, cancelled=cancelled)]
 
 

@@ -23,7 +23,7 @@ KEEP_FREED = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHO
 
 # the parameters by their numbers in malloc.h
 _KEPT = (-8, 1), (-4, 0), (-1, -1)
-_GIVEN_BACK = (-4, 2**16), (-3, 2**25), (-1, 2**26)  # what glibc comes to by itself
+_WORTH_KEEPING = 2**28  # bytes, whatever comes next
 _PROBE_SIDE = 16  # pixels, and twice that; less than a second for our largest network on one core
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
@@ -89,19 +89,25 @@ def free_bytes(device: torch.device) -> int:
     return min([psutil.virtual_memory().available, *_left_to_container(Path("/"))]) + _kept_bytes()
 
 
-def keep_freed_memory(keep: bool = True) -> None:
-    """Let this process keep what its tensors leave behind, for the next ones, or stop doing so.
+def keep_freed_memory() -> None:
+    """Let this process keep what its tensors leave behind, for the next ones.
 
     glibc's malloc gives large blocks back to the system at once, which has to clear every page of
-    the next: a third of the time of a network over large frames. Only for a process of one's own
-    in which the same sizes come again and again, such as the frames of a video: it then holds the
-    most that it ever needed, and `free_bytes` counts that as free. Where sizes vary, gaps are left
-    that fit nothing. Does nothing where the C library is another.
+    the next: half the time of a network over large frames. Only for a process of one's own: it
+    then holds the most that it ever needed, and `free_bytes` counts that as free. Where sizes vary,
+    gaps are left that fit nothing; see `give_back_freed_memory`. Does nothing where the C library
+    is another.
     """
     libc = _glibc()
     if libc is not None:
-        for parameter, value in _KEPT if keep else _GIVEN_BACK:
+        for parameter, value in _KEPT:
             libc.mallopt(parameter, value)
+
+
+def give_back_freed_memory() -> None:
+    """Let the system have what this process keeps of freed memory, unless it is little."""
+    if _kept_bytes() > _WORTH_KEEPING:
+        _glibc().malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -173,9 +179,15 @@ def _peak(network: nn.Module, side: int) -> _Live:
 
 
 def _kept_bytes() -> int:
-    """Memory that malloc holds and nobody uses."""
+    """Memory that malloc holds and nobody uses, but for what has been given back of it.
+
+    Of what is this process's own, all that malloc does not say is in use; a little too much.
+    """
     libc = _glibc()
-    return libc.mallinfo2().fordblks if libc is not None else 0
+    if libc is None:
+        return 0
+    malloc, memory = libc.mallinfo2(), psutil.Process().memory_info()
+    return max(min(malloc.fordblks, memory.rss - memory.shared - malloc.uordblks), 0)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from torch import Tensor
 
@@ -398,8 +398,6 @@ class FolderWork:
     source: Path
     target: Path
     settings: RunSettings
-
-    steady: ClassVar[bool] = False
 
     def begun(self, engine: Engine | None = None) -> "FolderWorker":
         """Make ready to do files, in the process that is to do the work."""

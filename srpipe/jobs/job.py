@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
+from srpipe.device import give_back_freed_memory
 from srpipe.errors import Cancelled, DeviceError, MediaError, SrpipeError
 from srpipe.jobs.engine import Engine
 from srpipe.settings import RunSettings
@@ -104,9 +105,6 @@ class Worker(Protocol):
 class Work(Protocol):
     """What all units of a job have in common, small enough to be sent to any process."""
 
-    steady: ClassVar[bool]
-    """Whether they need memory in the same sizes, so that what one leaves fits the next."""
-
     @property
     def settings(self) -> RunSettings:
         """Those that name the network: it must be the same wherever units are done."""
@@ -139,6 +137,7 @@ def one_by_one(
             outcome.failures[unit.name] = error
         else:
             done(receipt)
+        give_back_freed_memory()
     return outcome
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -323,8 +323,6 @@ class RasterWork:
     numbers: Numbers
     sink: RasterSink
     shared: bool
-
-    steady: ClassVar[bool] = False
 
     def begun(self, engine: Engine | None = None) -> "RasterWorker":
         """Open the raster and load the network, in the process that is to do the work."""

@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from traceback import format_exc
 from typing import Any
 
+from srpipe.device import KEEP_FREED
 from srpipe.errors import Cancelled, ConfigError, DeviceError, SrpipeError
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import OF_ONE_UNIT, Advance, Done, Outcome, Receipt, Unit, Work, Worker
@@ -90,10 +91,7 @@ def spread(
     SrpipeError
         As a worker raised it.
     """
-    from srpipe.device import KEEP_FREED
-
-    memory = KEEP_FREED if work.steady else {}
-    with _client(workers, scheduler, memory) as (client, threads), client.as_current():
+    with _client(workers, scheduler) as (client, threads), client.as_current():
         crew = _Crew(client, work, threads, done, cancelled)
         client.subscribe_topic(crew.name, lambda event: advance(*event[1]))
         try:
@@ -180,14 +178,8 @@ class _Crew:
 
 
 @contextmanager
-def _client(
-    workers: int | None, scheduler: str | None, memory: Mapping[str, int]
-) -> Iterator[tuple[Any, int]]:
-    """A client, and how many threads each worker's network may have.
-
-    Processes of this machine get `memory` in their environment; by Dask's own they give back what
-    they can at once.
-    """
+def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, int]]:
+    """A client, and how many threads each worker's network may have."""
     import dask
     import torch
     from distributed import Client, LocalCluster
@@ -211,7 +203,7 @@ def _client(
         "distributed.comm.timeouts.connect": _WAIT_S,
     }
     with (
-        _environ(dask.config.get(_ENVIRON), memory),
+        _environ(dask.config.get(_ENVIRON), KEEP_FREED),
         dask.config.set(settings),
         LocalCluster(
             n_workers=workers,

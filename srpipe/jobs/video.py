@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from srpipe import stream
 from srpipe.errors import Cancelled, MediaError, SrpipeError, TargetError
@@ -348,8 +348,6 @@ class VideoWork:
     settings: RunSettings
     perception: float | None
     target: Target
-
-    steady: ClassVar[bool] = True
 
     def begun(self, engine: Engine | None = None) -> "VideoWorker":
         """Open the video and load the network, in the process that is to do the work."""
