@@ -30,7 +30,6 @@ class Wait:
 
     seconds: float
     settings: RunSettings
-    steady = True
 
     def begun(self, engine=None):
         return self

@@ -204,11 +204,11 @@ def _upscale_all(
     results: list[Result] = []
     errors: list[SrpipeError] = []
     for source in map(Path, args.inputs):
+        give_back_freed_memory()  # of the one before, failed or not
         try:
             plan = jobs.plan(source, args.output, settings)
             _claim(plan, targets)
             results += _run(plan, engine, show, cancelled)
-            give_back_freed_memory()
         except Cancelled:
             raise
         except SrpipeError as error:

@@ -21,8 +21,7 @@ from srpipe.errors import ConfigError, DeviceError
 KEEP_FREED = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 2**62}
 """`keep_freed_memory` as the environment of a process that is to start; see mallopt(3)."""
 
-# the parameters by their numbers in malloc.h
-_KEPT = (-8, 1), (-4, 0), (-1, -1)
+_MALLOPT = (-8, 1), (-4, 0), (-1, -1)  # the same: parameters by their numbers in malloc.h
 _WORTH_KEEPING = 2**28  # bytes, whatever comes next
 _PROBE_SIDE = 16  # pixels, and twice that; less than a second for our largest network on one core
 _SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
@@ -100,7 +99,7 @@ def keep_freed_memory() -> None:
     """
     libc = _glibc()
     if libc is not None:
-        for parameter, value in _KEPT:
+        for parameter, value in _MALLOPT:
             libc.mallopt(parameter, value)
 
 

@@ -103,13 +103,17 @@ glibc = pytest.mark.skipif(_glibc() is None, reason="the C library is not glibc 
 
 
 @glibc
-@pytest.mark.parametrize("by", ["environment", "call"])
-def test_memory_that_tensors_leave_is_kept_and_counts_as_free(by):
-    if by == "call":
-        found = reused(512, "device.keep_freed_memory()")
-    else:
-        found = reused(512, environment={name: str(value) for name, value in KEEP_FREED.items()})
-    first, kept, second, kept_then, third = found
+@pytest.mark.parametrize(
+    ("call", "environment"),
+    [
+        ("", {name: str(value) for name, value in KEEP_FREED.items()}),
+        ("device.keep_freed_memory()", {}),
+        ("from srpipe.cli import main; main(['upscale', 'no-such-file'])", {}),
+    ],
+    ids=["environment", "call", "command"],
+)
+def test_memory_that_tensors_leave_is_kept_and_counts_as_free(call, environment):
+    first, kept, second, kept_then, third = reused(512, call, environment)
     assert first >= 512 - 1
     assert kept >= 512 - 16
     assert second < 1

@@ -9,7 +9,8 @@ import tifffile
 from PIL import Image
 
 from srpipe import jobs
-from srpipe.errors import Cancelled, ConfigError, TargetError
+from srpipe.errors import Cancelled, ConfigError, MediaError, TargetError
+from srpipe.jobs import job
 from srpipe.jobs.target import published
 from srpipe.settings import RunSettings
 
@@ -283,3 +284,17 @@ def test_what_a_killed_run_left_is_in_nobody_s_way(tmp_path):
     with published(tmp_path / "a") as part:
         part.write_text("new")
     assert (tmp_path / "a").read_text() == "new"
+
+
+def test_memory_is_given_back_after_each_unit_failed_or_not(monkeypatch):
+    said = []
+    monkeypatch.setattr(job, "give_back_freed_memory", lambda: said.append("given back"))
+
+    def make(unit, cancelled):
+        said.append(unit.name)
+        if unit.name == "b":
+            raise MediaError("damaged")
+
+    units = [job.Unit(name, 1, {}) for name in "abc"]
+    job.one_by_one(make, units, done=lambda receipt: None, cancelled=threading.Event())
+    assert said == ["a", "given back", "b", "given back", "c", "given back"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import dask
 import distributed  # noqa: F401 - so that its settings are there before one is changed
 import pytest
+from test_device import glibc
 from test_jobs import names
 from test_video_resume import FAST, decoded, long_clip
 
@@ -45,7 +46,7 @@ def test_two_workers_make_what_one_process_makes(tmp_path, settings):
     assert names(tmp_path) == ["in.mp4", "one.mp4", "two.mp4"]
 
 
-@pytest.mark.skipif(device._glibc() is None, reason="the C library is not glibc 2.33 or newer")
+@glibc
 def test_workers_keep_the_memory_that_tensors_leave(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")  # as somebody's Dask cluster leaves it
     before = _environ_of_malloc()
