@@ -28,20 +28,25 @@ def best(device: torch.device, among: Collection[str] = tuple(DTYPES)) -> str:
 def lower(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a network that computes in `dtype`, and takes and gives float32 still.
 
-    The children that its attribute ``float32`` names are not cast, and neither are buffers of the
-    network itself, which belong to its float32 path: what sees pixels and what makes them decides
-    the last bits. A network without the attribute is cast whole.
+    The children that its attribute ``float32`` names are not cast, nor those that the same
+    attribute of one of its parts names, and neither are buffers of the network itself, which belong
+    to its float32 path: what sees pixels and what makes them decides the last bits. A network
+    without the attribute is cast whole.
     """
     network = copy.deepcopy(network)
-    kept = getattr(network, "float32", None)
-    if kept is None:
+    if getattr(network, "float32", None) is None:
         return _Cast(network.to(dtype), dtype)
-    for name, child in network.named_children():
-        if name not in kept:
-            child.to(dtype)
-    for parameter in network.parameters(recurse=False):
-        parameter.data = parameter.data.to(dtype)
+    _cast(network, dtype)
     return network
+
+
+def _cast(part: nn.Module, dtype: torch.dtype) -> None:
+    """Cast parameters, but for those of the children that ``float32`` names."""
+    for parameter in part.parameters(recurse=False):
+        parameter.data = parameter.data.to(dtype)
+    for name, child in part.named_children():
+        if name not in getattr(part, "float32", ()):
+            _cast(child, dtype)
 
 
 def numbers(network: nn.Module) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """What a network costs: parameters, and multiply-accumulates per input pixel."""
 
 import torch
-from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def parameters(network):
@@ -9,23 +9,7 @@ def parameters(network):
 
 
 def macs_per_pixel(build, size=(16, 16), **call):
-    """Millions of products of weights with values, biases and activations not counted.
-
-    Layers that see one value per image, such as those of a channel gate, are not counted either.
-    """
-    total = 0
-
-    def add(layer, inputs, output):
-        nonlocal total
-        # A transposed convolution spends its products on input pixels.
-        pixels = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        if output.shape[-1] > 1:
-            total += layer.weight.numel() * pixels.shape[-2] * pixels.shape[-1]
-
-    with torch.device("meta"):
-        network = build()
-        for layer in network.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                layer.register_forward_hook(add)
-        network(torch.rand(1, 3, *size), **call)
-    return total / (size[0] * size[1]) / 1e6
+    """Millions of products of weights with values; biases and activations are not counted."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        build()(torch.rand(1, 3, *size), **call)
+    return counter.get_total_flops() / 2 / (size[0] * size[1]) / 1e6

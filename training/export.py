@@ -53,7 +53,8 @@ def export(
     network.to(samples[0][0].device).load_state_dict(state)
     if recipe.losses.perceptual:
         centre(network, samples)
-    state = {name: tensor.half() for name, tensor in network.state_dict().items()}
+    # what may run in bfloat16 is rounded to it once and for all, so that it is the same everywhere
+    state = {k: v.half() for k, v in lower(network, torch.bfloat16).state_dict().items()}
     network.load_state_dict(state)
     lows = [low for low, _high in samples]
     reach = spec.halo(scale=model.scale, **options)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from srpipe.models.layers import conv, in_full, near_zero, sub_pixel
+from srpipe.models.layers import Chain, conv, in_full, near_zero, sub_pixel
 from srpipe.models.pooling import ChannelGate, GroupNorm
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
@@ -68,7 +68,7 @@ class AttSRGAN(nn.Module):
         self.head = nn.Sequential(conv(3, width, 9), nn.PReLU())
         self.trunk = nn.Sequential(*(Block(width, groups, reduction) for _ in range(blocks)))
         self.trunk_end = nn.Sequential(conv(width, width), GroupNorm(groups, width))
-        self.up = nn.Sequential(*sub_pixel(width, hr, steps, nn.PReLU))
+        self.up = Chain(*sub_pixel(width, hr, steps, nn.PReLU))
         tail = conv(hr, 3, tail_kernel)
         self.tail = near_zero(tail) if image_skip else tail
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from srpipe.gradients import gradient_map
-from srpipe.models.layers import conv, in_full, sub_pixel
+from srpipe.models.layers import Chain, conv, in_full, sub_pixel
 from srpipe.models.pooling import ChannelGate
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
@@ -35,7 +35,7 @@ class MSRU(nn.Module):
         super().__init__()
         inner = branch_width or width
         self.branches = nn.ModuleList(
-            nn.Sequential(
+            Chain(
                 *(conv(width, inner, 1), nn.LeakyReLU(SLOPE)),
                 *(conv(inner, inner, kernel), nn.LeakyReLU(SLOPE)),
                 *(conv(inner, inner, 1), nn.LeakyReLU(SLOPE)),
@@ -51,10 +51,10 @@ class MSRU(nn.Module):
         return x + self.gate(self.mix(torch.cat([branch(y) for branch in self.branches], 1)))
 
 
-def _enlarger(width: int, hr: int, steps: Sequence[int]) -> nn.Sequential:
+def _enlarger(width: int, hr: int, steps: Sequence[int]) -> Chain:
     """LR features (width) to HR features (hr), four times as large."""
     leaky = partial(nn.LeakyReLU, SLOPE)
-    return nn.Sequential(*sub_pixel(width, hr, steps, leaky), conv(hr, hr))
+    return Chain(*sub_pixel(width, hr, steps, leaky), conv(hr, hr))
 
 
 class DGGN(nn.Module):
@@ -74,7 +74,7 @@ class DGGN(nn.Module):
     image_skip : add the bicubic enlargement, so that the network has to learn only the rest
     """
 
-    float32 = ("head", "grad_head", "tail")
+    float32 = ("head", "trunk_end", "grad_head", "tail")
     """What stays in float32 where the rest is lowered: what sees pixels, and what makes them.
     The trunk adds up its units in float32 as well, which it gets from its head."""
 
@@ -111,7 +111,7 @@ class DGGN(nn.Module):
         self.grad_up = _enlarger(width, hr, steps)
         self.grad_tail = nn.Conv2d(hr, 3, 1)
 
-        self.fusion = nn.Sequential(
+        self.fusion = Chain(
             conv(2 * hr, hr), *chain(hr, hr_units), conv(hr, hr), nn.LeakyReLU(SLOPE)
         )
         self.tail = conv(hr, 3)
@@ -125,13 +125,13 @@ class DGGN(nn.Module):
         With ``return_gradient`` also the predicted gradient map of the output, in the same shape
         and in the units of `srpipe.gradients.gradient_map`.
         """
-        body = self.trunk_end.weight.dtype
+        body = self.grad_end.weight.dtype
         features = start = in_full(self.head, x)  # (N, width, H, W)
         edges = edge_start = in_full(self.grad_head, gradient_map(x))
         for stage, grad_stage in zip(self.stages, self.grad_stages, strict=True):
             features = stage(features)
             edges = grad_stage(torch.cat((edges.to(body), features.to(body)), 1))
-        features = self.trunk_end(features.to(body)) + start
+        features = self.trunk_end(features) + start
         f_image = self.up(features.to(body))  # (N, hr_width, 4 H, 4 W)
         f_grad = self.grad_up((self.grad_end(edges.to(body)) + edge_start).to(body))
         y = in_full(self.tail, self.fusion(torch.cat((f_grad, f_image), 1)))

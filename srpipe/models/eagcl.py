@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srpipe.gradients import gradient_map
-from srpipe.models.layers import conv, in_full, sub_pixel
+from srpipe.models.layers import Chain, conv, in_full, leaky_conv, sub_pixel
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
 
@@ -32,6 +32,10 @@ class EnhancedAttention(nn.Module):
     their number. ``mask="sigmoid"`` is RFANet's form, for comparison.
     """
 
+    float32 = ("stride", "grow", "scales", "expand")
+    """What stays in float32 where the rest is lowered: small, and a softmax of what is rounded to 8
+    bits is off by several percent."""
+
     def __init__(self, width: int, mask: Mask = "softmax") -> None:
         super().__init__()
         narrow = width // 4
@@ -46,20 +50,23 @@ class EnhancedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same, weighed."""
-        y = self.stride(self.squeeze(x))  # (N, C / 4, H / 2, W / 2)
+        y = self.stride(self.squeeze(x).to(self.stride.weight.dtype))  # (N, C / 4, H / 2, W / 2)
         y = F.max_pool2d(y, 2, 2, ceil_mode=True)  # (N, C / 4, H / 4, W / 4)
         y = self.grow(y)  # (N, C / 4, H / 2, W / 2)
-        y = sum(scale(y) for scale in self.scales)
-        # Doubled and cropped rather than stretched, so that a pixel's weight does not depend on
-        # how far away the image ends: a tile that starts on the grid of 4 is the whole's equal.
-        y = F.interpolate(y, scale_factor=2, mode="nearest")[..., : x.shape[-2], : x.shape[-1]]
-        logits = self.expand(y)
+        one, three, five = self.scales
+        logits = self.expand(one(y) + three(y) + five(y))
         if self.mask == "sigmoid":
-            return x * logits.sigmoid()
-        # over the last axis, which in channels_last has the channels side by side: over the second
-        # the kernel copies all of it into another order, and the product is slow as well
-        weights = logits.movedim(1, -1).softmax(-1).movedim(-1, 1)
-        return x * (weights * x.shape[1])
+            weights = logits.sigmoid()
+        else:
+            # over the last axis, which in channels_last has the channels side by side: over the
+            # second the kernel copies all of it into another order, and the product is slow as well
+            weights = logits.movedim(1, -1).softmax(-1).movedim(-1, 1) * x.shape[1]
+        # Doubled as the last step, not before the paper's two that see one pixel at a time: the
+        # same for a quarter of the work. Then cropped rather than stretched, so that a pixel's
+        # weight does not depend on how far away the image ends: a tile that starts on the grid of
+        # 4 is the whole's equal.
+        weights = F.interpolate(weights.to(x.dtype), scale_factor=2, mode="nearest")
+        return x * weights[..., : x.shape[-2], : x.shape[-1]]
 
 
 class DenseBlock(nn.Module):
@@ -75,7 +82,7 @@ class DenseBlock(nn.Module):
         """(N, width, H, W) to the same; in the type of ``x``, which may outdo the weights'."""
         seen = x.to(self.last.weight.dtype)
         for grow in self.grow:
-            seen = torch.cat((seen, F.leaky_relu(grow(seen), SLOPE)), 1)
+            seen = torch.cat((seen, leaky_conv(seen, grow, SLOPE)), 1)
         y = self.last(seen)
         if self.attention is not None:
             y = self.attention(y)
@@ -99,14 +106,14 @@ class RRDB(nn.Module):
         return torch.add(x, self.blocks(x), alpha=RESIDUAL)
 
 
-def _enlarger(width: int, out: int, up: str) -> nn.Sequential:
+def _enlarger(width: int, out: int, up: str) -> Chain:
     """LR features (width) to HR features (out), four times as large."""
     if up == "pixelshuffle":
-        return nn.Sequential(*sub_pixel(width, out, [4], partial(nn.LeakyReLU, SLOPE)))
+        return Chain(*sub_pixel(width, out, [4], partial(nn.LeakyReLU, SLOPE)))
     steps: list[nn.Module] = []
     for inputs in (width, out):
         steps += [nn.Upsample(scale_factor=2), conv(inputs, out), nn.LeakyReLU(SLOPE)]
-    return nn.Sequential(*steps)
+    return Chain(*steps)
 
 
 class EAGCL(nn.Module):
@@ -126,7 +133,7 @@ class EAGCL(nn.Module):
     image_skip : add the bicubic enlargement, so that the network has to learn only the rest
     """
 
-    float32 = ("head", "grad_head", "tail")
+    float32 = ("head", "trunk_end", "grad_head", "tail")
     """What stays in float32 where the rest is lowered: what sees pixels, and what makes them.
     The trunk adds up its blocks in float32 as well, which it gets from its head."""
 
@@ -156,7 +163,7 @@ class EAGCL(nn.Module):
         self.trunk_tail = nn.Sequential(*(RRDB(width, growth, mask) for _ in range(tail_blocks)))
         self.trunk_end = conv(width, width)
         self.up = _enlarger(width, hr, up)
-        self.image = nn.Sequential(conv(hr, hr), nn.LeakyReLU(SLOPE), conv(hr, hr))
+        self.image = Chain(conv(hr, hr), nn.LeakyReLU(SLOPE), conv(hr, hr))
 
         self.grad_head = conv(3, width)
         self.grad_stages = nn.ModuleList(
@@ -168,10 +175,10 @@ class EAGCL(nn.Module):
         )
         self.grad_end = conv(width, width)
         self.grad_up = _enlarger(width, hr, up)
-        self.grad_image = nn.Sequential(conv(hr, hr), nn.LeakyReLU(SLOPE), conv(hr, hr))
+        self.grad_image = Chain(conv(hr, hr), nn.LeakyReLU(SLOPE), conv(hr, hr))
         self.grad_tail = nn.Conv2d(hr, 3, 1)
 
-        self.fusion = nn.Sequential(
+        self.fusion = Chain(
             *([RRDB(2 * hr, growth)] if fusion == "rrdb" else []),
             conv(2 * hr, hr),
             conv(hr, hr),
@@ -188,14 +195,14 @@ class EAGCL(nn.Module):
         With ``return_gradient`` also the predicted gradient map of the output, in the same shape
         and in the units of `srpipe.gradients.gradient_map`.
         """
-        body = self.trunk_end.weight.dtype
+        body = self.grad_end.weight.dtype
         start = in_full(self.head, x)  # (N, width, H, W)
         edges = edge_start = in_full(self.grad_head, gradient_map(x)).to(body)
         features = start
         for merf, stage in zip(self.merfs, self.grad_stages, strict=True):
             features = merf(features)
             edges = stage(torch.cat((edges, features.to(body)), 1))
-        features = self.trunk_end(self.trunk_tail(features).to(body)) + start
+        features = self.trunk_end(self.trunk_tail(features)) + start
         f_image = self.image(self.up(features.to(body)))  # (N, hr_width, 4 H, 4 W)
         f_grad = self.grad_image(self.grad_up(self.grad_end(edges) + edge_start))
         fused = self.fusion(torch.cat((f_grad, f_image), 1))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srpipe.gradients import gradient_map
-from srpipe.models.layers import conv, in_full, near_zero
+from srpipe.models.layers import Chain, conv, in_full, near_zero
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
 
@@ -61,6 +61,9 @@ WIDTHS: dict[tuple[int, WidthRule], int] = {
 class LRSAM(nn.Module):
     """Weighs every pixel by what surrounds it, seen at a third of the resolution."""
 
+    float32 = ("stride", "excite", "expand")
+    """What stays in float32 where the rest is lowered: small, and seen by all channels."""
+
     def __init__(self, width: int, reduction: int, excitations: int, mask: Mask) -> None:
         super().__init__()
         narrow = max(1, width // reduction)
@@ -74,10 +77,11 @@ class LRSAM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same, weighed."""
         height, width = x.shape[-2:]
-        y = F.pad(self.squeeze(x), (0, -width % 3, 0, -height % 3))
-        y = F.max_pool2d(self.stride(y), 7, stride=1, padding=3)  # (N, narrow, H / 3, W / 3)
+        y = F.pad(self.squeeze(x), (0, -width % 3, 0, -height % 3)).to(self.stride.weight.dtype)
+        y = F.max_pool2d(self.stride(y), (7, 1), stride=1, padding=(3, 0))  # down, then across:
+        y = F.max_pool2d(y, (1, 7), stride=1, padding=(0, 3))  # (N, narrow, H / 3, W / 3)
         y = F.pixel_shuffle(self.expand(self.excite(y)), 3)  # (N, 1 or width, H, W) and a border
-        return x * torch.sigmoid(y[..., :height, :width])
+        return x * torch.sigmoid(y[..., :height, :width]).to(x.dtype)
 
 
 class Group(nn.Module):
@@ -86,7 +90,7 @@ class Group(nn.Module):
     def __init__(self, width: int, blocks: int, attention: Attention) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.Sequential(
+            Chain(
                 conv(width, width), nn.ReLU(), conv(width, width), LRSAM(width, *attention)
             )
             for _ in range(blocks)
@@ -95,10 +99,10 @@ class Group(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same; in the type of ``x``, which may outdo the weights'."""
-        y, residuals = x, []
+        y, residuals = x.to(self.gate.weight.dtype), []
         for block in self.blocks:
-            residuals.append(block(y.to(self.gate.weight.dtype)))
-            y = y + residuals[-1]
+            y = y + residuals[-1] if residuals else y
+            residuals.append(block(y))
         return x + self.gate(torch.cat(residuals, 1))
 
 
@@ -125,7 +129,7 @@ class Guide(nn.Module):
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.Sequential(conv(width, width), nn.ReLU(), conv(width, width)) for _ in range(groups)
+            Chain(conv(width, width), nn.ReLU(), conv(width, width)) for _ in range(groups)
         )
         self.mixes = nn.ModuleList(
             nn.Sequential(LRSAM(seen + width, *attention), conv(seen + width, width, halving))
@@ -136,16 +140,16 @@ class Guide(nn.Module):
     def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
         """(N, width, H, W), and the groups' (N, seen, H, W), to the former's shape and type."""
         body = self.gate.weight.dtype
-        y, residuals = x, []
+        y, residuals = x.to(body), []
         for block, mix, group in zip(self.blocks, self.mixes, features, strict=True):
-            residuals.append(mix(torch.cat((group.to(body), block(y.to(body))), 1)))
-            y = y + residuals[-1]
+            y = y + residuals[-1] if residuals else y
+            residuals.append(mix(torch.cat((group.to(body), block(y)), 1)))
         return x + self.gate(torch.cat(residuals, 1))
 
 
-def _encoder(width: int) -> nn.Sequential:
+def _encoder(width: int) -> Chain:
     """Features (N, width, H, W) to (N, 2 width, H / 2, W / 2)."""
-    return nn.Sequential(
+    return Chain(
         nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False),
         nn.LeakyReLU(SLOPE),
         nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
@@ -252,7 +256,9 @@ class GPSR(nn.Module):
             edges = self.guides[level](edges.to(full), found)
             edges = self.grad_ups[level](edges.to(body))
             image = self.ups[level](found[-1].to(body))  # twice the size
-            features = merges[level](torch.cat((encoded.pop(), image, edges), 1))
+            seen = encoded.pop()
+            parts = seen, image.to(seen.dtype), edges.to(seen.dtype)  # mixed, joining is slow
+            features = merges[level](torch.cat(parts, 1))
             maps.append(edges)
         y = in_full(self.tail, features)
         if self.image_skip:

@@ -2,9 +2,21 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srpipe.gradients import full_precision
+
+
+def _one_step() -> Callable[..., Tensor] | None:
+    """oneDNN's convolution with an activation, if this PyTorch has it and this CPU bfloat16."""
+    names = "_is_mkldnn_bf16_supported", "_convolution_pointwise"  # private: may go any time
+    serves, found = (getattr(torch.ops.mkldnn, name, None) for name in names)
+    return found if serves is not None and serves() else None
+
+
+_ONE_STEP = _one_step()
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
@@ -16,6 +28,55 @@ def in_full(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer in its weights' own precision, whatever the autocast state."""
     with full_precision(x):
         return layer(x.to(next(layer.parameters()).dtype))
+
+
+def leaky_conv(x: Tensor, layer: nn.Conv2d, slope: float) -> Tensor:
+    """A convolution and a leaky ReLU, in one step where `in_one_step` says so."""
+    if _ONE_STEP is None or not in_one_step(x, layer):
+        return F.leaky_relu(layer(x), slope)
+    given = layer.weight, layer.bias, layer.padding, layer.stride, layer.dilation, layer.groups
+    return _ONE_STEP(x, *given, "leaky_relu", [slope], "")
+
+
+def in_one_step(x: Tensor, layer: nn.Conv2d) -> bool:
+    """Whether a convolution and the activation behind it read and write memory once, not twice.
+
+    oneDNN does so in bfloat16 on a CPU, without a graph, and rounds once as well.
+    """
+    low = x.dtype == layer.weight.dtype == torch.bfloat16
+    return bool(_ONE_STEP and low and x.device.type == "cpu" and not torch.is_grad_enabled())
+
+
+class Chain(nn.Sequential):
+    """Layers in a row, where a leaky ReLU is part of the convolution before it: see `leaky_conv`.
+
+    A sub-pixel layer may stand between the two: which pixel a number belongs to is all one to it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the last layer makes of what the others make of it."""
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            behind = 1 if layers and isinstance(layers[0], nn.PixelShuffle) else 0
+            slope = None
+            if len(layers) > behind and isinstance(layer, nn.Conv2d) and in_one_step(x, layer):
+                slope = _slope(layers[behind])
+            if slope is None:
+                x = layer(x)
+            else:
+                x = leaky_conv(x, layer, slope)
+                layers.pop(behind)
+        return x
+
+
+def _slope(layer: nn.Module) -> float | None:
+    """What a layer multiplies negative numbers by, if that is all it does."""
+    if isinstance(layer, nn.LeakyReLU):
+        return layer.negative_slope
+    if isinstance(layer, nn.PReLU) and layer.weight.numel() == 1:
+        return layer.weight.item()
+    return 0.0 if isinstance(layer, nn.ReLU) else None
 
 
 def sub_pixel(

@@ -8,7 +8,7 @@ end.
 import torch
 from torch import Tensor, nn
 
-from srpipe.models.layers import conv, in_full, near_zero, sub_pixel
+from srpipe.models.layers import Chain, conv, in_full, near_zero, sub_pixel
 from srpipe.models.pooling import ChannelGate
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
@@ -17,14 +17,18 @@ from srpipe.resample import enlarge
 class SpatialGate(nn.Module):
     """Weighs the pixels by the mean and the maximum of their channels, and of those around them."""
 
+    float32 = ("conv",)
+    """What stays in float32 where the rest is lowered: what is off here is so for all channels."""
+
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same, weighed."""
-        seen = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
-        return x * torch.sigmoid(self.conv(seen))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # reductions are faster in it
+        seen = torch.cat((wide.amax(1, keepdim=True), wide.mean(1, keepdim=True)), 1)
+        return x * torch.sigmoid(self.conv(seen)).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -32,7 +36,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
+        self.body = Chain(
             conv(width, width),
             nn.PReLU(),
             conv(width, width),
@@ -58,7 +62,7 @@ class RDAM(nn.Module):
     image_skip : add the bicubic enlargement, so that the network has to learn only the rest
     """
 
-    float32 = ("head", "tail")
+    float32 = ("head", "trunk_end", "tail")
     """What stays in float32 where the rest is lowered. The trunk adds up its blocks in float32 as
     well, which it gets from its head."""
 
@@ -78,14 +82,14 @@ class RDAM(nn.Module):
         self.head = nn.Sequential(conv(3, width), nn.PReLU())
         self.trunk = nn.Sequential(*(Block(width, reduction) for _ in range(blocks)))
         self.trunk_end = conv(width, width)
-        self.up = nn.Sequential(*sub_pixel(width, hr, steps, nn.PReLU))
+        self.up = Chain(*sub_pixel(width, hr, steps, nn.PReLU))
         self.tail = near_zero(conv(hr, 3)) if image_skip else conv(hr, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB (N, 3, H, W) in [0, 1] to (N, 3, scale H, scale W), not clamped, float32 or wider."""
-        body = self.trunk_end.weight.dtype
+        body = next(self.up.parameters()).dtype
         start = in_full(self.head, x)  # (N, width, H, W)
-        features = self.trunk_end(self.trunk(start).to(body)) + start
+        features = self.trunk_end(self.trunk(start)) + start
         y = in_full(self.tail, self.up(features.to(body)))
         return y + enlarge(x, self.scale) if self.image_skip else y
 
