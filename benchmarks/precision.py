@@ -45,8 +45,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="eagcl-lite")
     parser.add_argument("--untrained", metavar="PRESET")
-    parser.add_argument("--height", type=int, default=180)
-    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--height", type=int, default=288)
+    parser.add_argument("--width", type=int, default=352)
     args = parser.parse_args()
     network, facts = chosen(args)
     size = args.height, args.width

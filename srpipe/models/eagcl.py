@@ -33,8 +33,8 @@ class EnhancedAttention(nn.Module):
     """
 
     float32 = ("stride", "grow", "scales", "expand")
-    """What stays in float32 where the rest is lowered: small, and a softmax of what is rounded to 8
-    bits is off by several percent."""
+    """What stays in float32 where the rest is lowered, what is weighed as well: a softmax of what is
+    rounded to 8 bits is off by several percent, and the blocks are added up in float32 anyway."""
 
     def __init__(self, width: int, mask: Mask = "softmax") -> None:
         super().__init__()
@@ -50,11 +50,14 @@ class EnhancedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same, weighed."""
+        return x * self.weights(x)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """What (N, width, H, W) is weighed by, of the same shape."""
         y = self.stride(self.squeeze(x).to(self.stride.weight.dtype))  # (N, C / 4, H / 2, W / 2)
         y = F.max_pool2d(y, 2, 2, ceil_mode=True)  # (N, C / 4, H / 4, W / 4)
         y = self.grow(y)  # (N, C / 4, H / 2, W / 2)
-        one, three, five = self.scales
-        logits = self.expand(one(y) + three(y) + five(y))
+        logits = self.expand(self._scaled(y))
         if self.mask == "sigmoid":
             weights = logits.sigmoid()
         else:
@@ -65,14 +68,24 @@ class EnhancedAttention(nn.Module):
         # same for a quarter of the work. Then cropped rather than stretched, so that a pixel's
         # weight does not depend on how far away the image ends: a tile that starts on the grid of
         # 4 is the whole's equal.
-        weights = F.interpolate(weights.to(x.dtype), scale_factor=2, mode="nearest")
-        return x * weights[..., : x.shape[-2], : x.shape[-1]]
+        weights = F.interpolate(weights, scale_factor=2, mode="nearest")
+        return weights[..., : x.shape[-2], : x.shape[-1]]
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        """What the three depth-wise convolutions add up to: one by the sum of their kernels."""
+        layers = [layer for layer in self.scales if isinstance(layer, nn.Conv2d)]
+        kernel, bias = torch.zeros_like(layers[-1].weight), torch.zeros_like(y[0, :, 0, 0])
+        for layer in layers:
+            frame = (kernel.shape[-1] - layer.kernel_size[0]) // 2
+            kernel = kernel + F.pad(layer.weight, (frame,) * 4)
+            bias = bias if layer.bias is None else bias + layer.bias
+        return F.conv2d(y, kernel, bias, padding="same", groups=y.shape[1])
 
 
 class DenseBlock(nn.Module):
     """Five convolutions, each of which sees all before it; with attention, the paper's EADB."""
 
-    def __init__(self, width: int, growth: int, attention: nn.Module | None = None) -> None:
+    def __init__(self, width: int, growth: int, attention: EnhancedAttention | None = None) -> None:
         super().__init__()
         self.grow = nn.ModuleList(conv(width + i * growth, growth) for i in range(4))
         self.last = conv(width + 4 * growth, width)
@@ -84,9 +97,9 @@ class DenseBlock(nn.Module):
         for grow in self.grow:
             seen = torch.cat((seen, leaky_conv(seen, grow, SLOPE)), 1)
         y = self.last(seen)
-        if self.attention is not None:
-            y = self.attention(y)
-        return torch.add(x, y, alpha=RESIDUAL)
+        if self.attention is None:
+            return torch.add(x, y, alpha=RESIDUAL)
+        return torch.addcmul(x, y.to(x.dtype), self.attention.weights(y), value=RESIDUAL)
 
 
 class RRDB(nn.Module):

@@ -123,7 +123,8 @@ class ChannelGate(nn.Module):
     """
 
     float32 = ("squeeze", "expand")
-    """What stays in float32 where the rest is lowered: what is off here is so for all pixels."""
+    """What stays in float32 where the rest is lowered, what is weighed as well: the networks add it
+    to what is in float32 anyway."""
 
     def __init__(self, width: int, reduction: int = 16, *, maximum: bool = False) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class ChannelGate(nn.Module):
         """(N, width, H, W) to the same, weighed."""
         found = self.pool(x).to(self.squeeze.weight.dtype)
         logits = sum(self.expand(F.relu(self.squeeze(s))) for s in found.unbind(1))
-        return x * torch.sigmoid(logits).to(x.dtype)
+        return x * torch.sigmoid(logits)
 
 
 class Record:
