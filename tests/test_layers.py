@@ -7,7 +7,6 @@ from torch import nn
 
 from srpipe.models import MODELS, layers
 from srpipe.models.layers import Chain, conv, in_one_step, leaky_conv
-from srpipe.models.rdam import SpatialGate
 from srpipe.precision import lower
 
 CHAINS = {
@@ -91,12 +90,3 @@ def test_the_lowered_network_keeps_gates_in_float32_and_hands_on_what_it_was_giv
         wanted, found = network(x), low(x)
     assert found.dtype == torch.float32
     assert (found - wanted).abs().max() < 0.02
-
-
-def test_the_spatial_gate_sees_mean_and_maximum_of_the_channels():
-    gate, x = SpatialGate(), torch.randn(1, 6, 9, 9)
-    nn.init.zeros_(gate.conv.weight)
-    gate.conv.weight.data[0, :, 3, 3] = torch.tensor([2.0, 3.0])
-    wanted = x * torch.sigmoid(2 * x.amax(1, keepdim=True) + 3 * x.mean(1, keepdim=True))
-    assert torch.allclose(gate(x), wanted, atol=1e-6)
-    assert torch.allclose(gate(x.double().float()), wanted, atol=1e-6)

@@ -46,6 +46,15 @@ def test_a_record_of_another_number_of_images_is_refused():
             pool(two)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (15, 17), (16, 32), (37, 50)])
+def test_the_largest_value_is_found_wherever_it_lies(size):
+    x = -1 - torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    x[1, 2, -1, -1] = x[0, 1, 0, 0] = -0.5
+    for each in (x, x.contiguous(memory_format=torch.channels_last), x.bfloat16()):
+        found = Average(maximum=True)(each)[:, 1, :, 0, 0]
+        assert torch.equal(found, each.amax((2, 3)).float())
+
+
 def test_moments_by_hand():
     x = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 2, 1, 2)
     assert Moments(1).measure(x).flatten().tolist() == [4, 5]

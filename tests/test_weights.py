@@ -12,6 +12,8 @@ import weights_table
 from srpipe import zoo
 from srpipe.datasets import Pictures
 from srpipe.evaluation import evaluate, reduced
+from srpipe.pixels import from_unit
+from srpipe.precision import best, lower
 from srpipe.settings import EvalSettings
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -62,14 +64,14 @@ def measured(name, data):
     return {r.model and zoo.STAGES[int(r.perception)]: r.values for r in rows}
 
 
-def lows():
-    """Photographs and drawings, reduced 4 times."""
+def lows(scale=4):
+    """Photographs and drawings, reduced."""
     folder = SHARED / "data" / "eval"
     if not folder.is_dir():
         pytest.skip("Set5 and Set14 are not beside the project")
     names = "Set5/butterfly", "Set14/baboon", "Set14/comic", "Set14/flowers", "Set14/lenna"
     for name in names:
-        for sample in reduced(Pictures.at(folder / f"{name}.png"), 4, {}):
+        for sample in reduced(Pictures.at(folder / f"{name}.png"), scale, {}):
             yield sample.low
 
 
@@ -130,6 +132,32 @@ def test_the_perception_weights_stay_near(name, data):
 def test_the_perception_weights_draw_hardly_a_grid(name):
     network = zoo.load(name, perception=1).network
     assert np.mean([grid_levels(network(low)) for low in lows()]) <= GRID_LEVELS
+
+
+@pytest.mark.skipif(
+    best(torch.device("cpu")) != "bf16",
+    reason="without units for bfloat16 a processor takes a hundred times as long",
+)
+@pytest.mark.parametrize(("name", "stage"), STAGES)
+@torch.inference_mode()
+def test_bfloat16_is_within_one_level_where_the_card_says_so(name, stage):
+    card = ENTRIES[name].cards[stage]
+    if "bf16" not in card.precisions:
+        pytest.skip("the card says that it is not")
+    network = zoo.load(name, perception=zoo.STAGES.index(stage)).network
+    low = lower(network, torch.bfloat16)
+    for x in lows(card.scale):
+        found, wanted = (from_unit(each(x), 8).int() for each in (low, network))
+        assert (found - wanted).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("name", "stage"), STAGES)
+def test_what_may_run_in_bfloat16_is_the_same_in_it(name, stage):
+    network = zoo.load(name, perception=zoo.STAGES.index(stage)).network
+    low = lower(network, torch.bfloat16).state_dict()
+    assert any(tensor.dtype == torch.bfloat16 for tensor in low.values())
+    for key, wanted in network.state_dict().items():
+        assert torch.allclose(low[key].float(), wanted, rtol=0, atol=2**-20), key
 
 
 @pytest.mark.parametrize("name", PERCEPTION)

@@ -81,7 +81,7 @@ class LRSAM(nn.Module):
         y = F.max_pool2d(self.stride(y), (7, 1), stride=1, padding=(3, 0))  # down, then across:
         y = F.max_pool2d(y, (1, 7), stride=1, padding=(0, 3))  # (N, narrow, H / 3, W / 3)
         y = F.pixel_shuffle(self.expand(self.excite(y)), 3)  # (N, 1 or width, H, W) and a border
-        return x * torch.sigmoid(y[..., :height, :width]).to(x.dtype)
+        return (x * torch.sigmoid(y[..., :height, :width])).to(x.dtype)
 
 
 class Group(nn.Module):
