@@ -89,7 +89,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as cache:
         given = [f"data.folder={args.folder}", f"data.cache={cache}", "model.start="]
         recipe = read(args.recipe, [*given, *args.change])

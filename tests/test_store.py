@@ -175,6 +175,10 @@ def test_an_entry_serves_in_the_precisions_in_which_all_its_weights_do(folder):
         path = folder / f"eagcl-lite-x4-{stage}.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "precisions": precisions}))
     assert zoo.find("eagcl", folder=folder).precisions == ("fp32",)
+    serve = {0: ("fp32", "fp16"), 0.5: ("fp32",), 1: ("fp32", "bf16")}
+    for perception, wanted in serve.items():
+        loaded = zoo.load("eagcl", perception=perception, folder=folder)
+        assert loaded.precisions == wanted
 
 
 @pytest.mark.parametrize("family", MODELS)

@@ -280,7 +280,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("recipe", type=Path, help="a recipe's path, or the name of a shipped one")
     parser.add_argument("change", nargs="*", help="section.key=value, instead of the recipe's")
     parser.add_argument("--run", type=Path, help="the run's folder (default: runs/RECIPE)")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     try:
         recipe = read(args.recipe, args.change)
         card = fit(recipe, args.run or Path("runs") / args.recipe.stem)

@@ -1,7 +1,7 @@
 """Find a network by its name or by a file, and build it with its weights."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -126,8 +126,10 @@ class Loaded:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """In which it serves."""
-        return self.entry.precisions
+        """In which the weights that it is made of serve."""
+        shares = zip(STAGES, (1 - (self.perception or 0), self.perception or 0), strict=True)
+        cards = [self.entry.cards[stage] for stage, share in shares if share and self.entry.cards]
+        return _common([card.precisions for card in cards] or [self.entry.precisions])
 
 
 def entries(folder: Path | None = None) -> list[Entry]:
@@ -201,6 +203,10 @@ def load(
     return Loaded(network.eval().requires_grad_(False), entry, perception)
 
 
+def _common(precisions: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(each for each in precisions[0] if all(each in other for other in precisions))
+
+
 def is_file(name: str) -> bool:
     """Whether a model's name is meant as a file."""
     return "/" in name or Path(name).suffix.lower() in (*SUFFIXES, ".json")
@@ -256,7 +262,7 @@ def _of_cards(model: str, stages: Mapping[str, Card]) -> Entry:
         halo=halo,
         exact=halo >= reaches,
         alignment=spec.alignment,
-        precisions=tuple(p for p in first.precisions if all(p in c.precisions for c in others)),
+        precisions=_common([first.precisions, *(card.precisions for card in others)]),
         files={name: digest for card in stages.values() for name, digest in card.files.items()},
         cards=stages,
     )
