@@ -33,8 +33,8 @@ class EnhancedAttention(nn.Module):
     """
 
     float32 = ("stride", "grow", "scales", "expand")
-    """What stays in float32 where the rest is lowered, what is weighed as well: a softmax of what is
-    rounded to 8 bits is off by several percent, and the blocks are added up in float32 anyway."""
+    """What stays in float32 where the rest is lowered, as does what is weighed: a softmax of what is
+    rounded to 8 bits is off by several percent, and blocks are added up in float32 anyway."""
 
     def __init__(self, width: int, mask: Mask = "softmax") -> None:
         super().__init__()
@@ -95,6 +95,7 @@ class DenseBlock(nn.Module):
         """(N, width, H, W) to the same; in the type of ``x``, which may outdo the weights'."""
         seen = x.to(self.last.weight.dtype)
         for grow in self.grow:
+            assert isinstance(grow, nn.Conv2d)
             seen = torch.cat((seen, leaky_conv(seen, grow, SLOPE)), 1)
         y = self.last(seen)
         if self.attention is None:

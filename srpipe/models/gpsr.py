@@ -90,16 +90,15 @@ class Group(nn.Module):
     def __init__(self, width: int, blocks: int, attention: Attention) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            Chain(
-                conv(width, width), nn.ReLU(), conv(width, width), LRSAM(width, *attention)
-            )
+            Chain(conv(width, width), nn.ReLU(), conv(width, width), LRSAM(width, *attention))
             for _ in range(blocks)
         )
         self.gate = nn.Conv2d(blocks * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same; in the type of ``x``, which may outdo the weights'."""
-        y, residuals = x.to(self.gate.weight.dtype), []
+        y = x.to(self.gate.weight.dtype)
+        residuals: list[Tensor] = []
         for block in self.blocks:
             y = y + residuals[-1] if residuals else y
             residuals.append(block(y))
@@ -140,7 +139,8 @@ class Guide(nn.Module):
     def forward(self, x: Tensor, features: list[Tensor]) -> Tensor:
         """(N, width, H, W), and the groups' (N, seen, H, W), to the former's shape and type."""
         body = self.gate.weight.dtype
-        y, residuals = x.to(body), []
+        y = x.to(body)
+        residuals: list[Tensor] = []
         for block, mix, group in zip(self.blocks, self.mixes, features, strict=True):
             y = y + residuals[-1] if residuals else y
             residuals.append(mix(torch.cat((group.to(body), block(y)), 1)))

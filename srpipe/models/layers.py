@@ -10,7 +10,7 @@ from srpipe.gradients import full_precision
 
 
 def _one_step() -> Callable[..., Tensor] | None:
-    """oneDNN's convolution with an activation, if this PyTorch has it and this CPU bfloat16."""
+    """The convolution with an activation of oneDNN, if this PyTorch has it and this CPU bf16."""
     names = "_is_mkldnn_bf16_supported", "_convolution_pointwise"  # private: may go any time
     serves, found = (getattr(torch.ops.mkldnn, name, None) for name in names)
     return found if serves is not None and serves() else None
@@ -59,23 +59,21 @@ class Chain(nn.Sequential):
         while layers:
             layer = layers.pop(0)
             behind = 1 if layers and isinstance(layers[0], nn.PixelShuffle) else 0
-            slope = None
-            if len(layers) > behind and isinstance(layer, nn.Conv2d) and in_one_step(x, layer):
-                slope = _slope(layers[behind])
-            if slope is None:
-                x = layer(x)
-            else:
-                x = leaky_conv(x, layer, slope)
+            slope = _slope(layers[behind]) if len(layers) > behind else None
+            if slope is not None and isinstance(layer, nn.Conv2d) and in_one_step(x, layer):
+                x = leaky_conv(x, layer, float(slope))
                 layers.pop(behind)
+            else:
+                x = layer(x)
         return x
 
 
-def _slope(layer: nn.Module) -> float | None:
+def _slope(layer: nn.Module) -> float | Tensor | None:
     """What a layer multiplies negative numbers by, if that is all it does."""
     if isinstance(layer, nn.LeakyReLU):
         return layer.negative_slope
     if isinstance(layer, nn.PReLU) and layer.weight.numel() == 1:
-        return layer.weight.item()
+        return layer.weight  # not yet read, for which a GPU would have to be waited
     return 0.0 if isinstance(layer, nn.ReLU) else None
 
 
