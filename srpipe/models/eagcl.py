@@ -33,8 +33,8 @@ class EnhancedAttention(nn.Module):
     """
 
     float32 = ("stride", "grow", "scales", "expand")
-    """What stays in float32 where the rest is lowered, as does what is weighed: a softmax of what is
-    rounded to 8 bits is off by several percent, and blocks are added up in float32 anyway."""
+    """What stays in float32 where the rest is lowered, as does what is weighed: a softmax of what
+    is rounded to 8 bits is off by several percent, and blocks are added up in float32 anyway."""
 
     def __init__(self, width: int, mask: Mask = "softmax") -> None:
         super().__init__()
