@@ -6,10 +6,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 import video_files as clips
 
 from srpipe.errors import PixelError, TargetError
 from srpipe.io.video import VideoSink, VideoSource
+from srpipe.io.video_encoder import Encoding, started
 from srpipe.io.video_pieces import CELL, Piece, PieceSink, decoding_times
 
 
@@ -43,6 +45,33 @@ def test_each_cell_begins_with_a_key_frame_and_needs_none_before_it(tmp_path, so
     assert [bytes(p) for p in second] == [bytes(p) for p in whole[CELL : 2 * CELL]]
     assert [p.pts for p in second] == [p.pts for p in whole[CELL : 2 * CELL]]
     sink.abort()
+
+
+class Context:
+    """Takes all options of an encoder that it is not."""
+
+    def open(self):
+        self.taken, self.options = self.options, {}
+
+
+@pytest.mark.parametrize(
+    ("units", "codec", "given", "wanted"),
+    [
+        ("AVX512", "libx264", {}, "asm=avx2"),
+        ("AVX512", "libx264rgb", {"x264-params": "aq-mode=3"}, "asm=avx2:aq-mode=3"),
+        ("AVX2", "libx264", {}, None),
+        ("AVX512", "libx265", {}, None),
+    ],
+)
+def test_x264_has_to_make_the_same_of_the_same_frames(
+    source, monkeypatch, units, codec, given, wanted
+):
+    """Its code for AVX-512 does not, which the test above shows on such a processor."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: units)
+    made = Encoding(codec=codec, pix_fmt="yuv420p", layout=source.layout, options=given)
+    context = Context()
+    started(context, made, {})
+    assert context.taken.get("x264-params") == wanted
 
 
 def test_packets_come_back_bit_for_bit_with_their_side_data(tmp_path):

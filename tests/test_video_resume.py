@@ -336,6 +336,8 @@ def test_kill_9_at_random_points_loses_no_finished_work(toy, tmp_path, tmp_path_
         time.sleep(rng.random())
         command.send_signal(signal.SIGKILL)
         command.communicate()
+        if target.exists():  # it was done before
+            break
         kept.append(len(pieces(target)))
     assert kept == sorted(kept)
     assert kept[-1] >= 4 or target.exists()
