@@ -29,9 +29,8 @@ def lower(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy of a network that computes in `dtype`, and takes and gives float32 still.
 
     The children that its attribute ``float32`` names are not cast, nor those that the same
-    attribute of one of its parts names, and neither are buffers of the network itself, which belong
-    to its float32 path: what sees pixels and what makes them decides the last bits. A network
-    without the attribute is cast whole.
+    attribute of one of its parts names, and neither are buffers: what sees pixels and what makes
+    them decides the last bits. A network without the attribute is cast whole.
     """
     network = copy.deepcopy(network)
     if getattr(network, "float32", None) is None:

@@ -148,13 +148,11 @@ def started(context: av.VideoCodecContext, made: Encoding, hdr: Mapping[str, byt
     if layout.sub_y * layout.sub_x > 1 and layout.chroma_site != "left":
         options["chroma_sample_location"] = layout.chroma_site
     if made.codec.startswith("libx264") and torch.backends.cpu.get_cpu_capability() == "AVX512":
-        # x264's own code for AVX-512 makes other packets of the same frames at most runs (2 of 3
-        # times for 100 frames of 352 x 288 px); that for AVX2 is as fast. A resumed run shows it.
-        given = [options["x264-params"]] if "x264-params" in options else []
-        options["x264-params"] = ":".join(["asm=avx2", *given])
+        # x264's own code for AVX-512 makes other packets of the same frames in most runs (2 of 3
+        # for 100 frames of 352 x 288 px); that for AVX2 is as fast. A resumed run shows it.
+        _put_first(options, "x264-params", ["asm=avx2"])
     if made.codec == "libx265":
-        given = [options["x265-params"]] if "x265-params" in options else []
-        options["x265-params"] = ":".join(["log-level=error", *_hdr_parameters(hdr), *given])
+        _put_first(options, "x265-params", ["log-level=error", *_hdr_parameters(hdr)])
     context.options = options
     try:
         context.open()
@@ -170,6 +168,11 @@ def started(context: av.VideoCodecContext, made: Encoding, hdr: Mapping[str, byt
         names = [option.name for option in (*known.private, *known.generic)]
         hint = nearest(key, names, otherwise="; leave it out, or look it up in FFmpeg's pages")
         raise ConfigError(f"the encoder {made.codec} has no option {key}{hint}")
+
+
+def _put_first(options: dict[str, str], key: str, parameters: list[str]) -> None:
+    """Give an encoder parameters of its own before those that the user gave, which win."""
+    options[key] = ":".join([*parameters, *([options[key]] if key in options else [])])
 
 
 def _default_codec(layout: Layout, suffix: str, side: int) -> str:
