@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from srpipe.models.pooling import Average
-from training.export import centre, effective_halo, proven
+from training.export import PROOF_SIDE, centre, effective_halo, proven
 
 
 class Blur(nn.Module):
@@ -70,6 +70,15 @@ def test_a_precision_is_proven_when_no_value_is_two_levels_off():
     samples = [torch.rand(1, 3, 32, 32)]
     assert "bf16" in proven(Coarse(0.1), samples)
     assert "bf16" not in proven(Coarse(10.0), samples)
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_the_whole_of_a_sample_counts_where_that_does_not_take_long(monkeypatch, units):
+    """Black in the corner, which nothing rounds away, and noise beyond it."""
+    monkeypatch.setattr("training.export.native", lambda device, name: units)
+    sample = torch.zeros(1, 3, 48, 48)
+    sample[..., PROOF_SIDE:, :] = torch.rand(1, 3, 48 - PROOF_SIDE, 48)
+    assert ("bf16" in proven(Coarse(10.0), [sample])) == (not units)
 
 
 def test_the_mean_colour_is_corrected_and_nothing_else():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from srpipe.precision import DTYPES, best
+from srpipe.precision import DTYPES, best, native
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -25,6 +25,24 @@ def test_a_graphics_processor_takes_the_fastest_type_that_serves(
     assert best(CUDA, among) == wanted
 
 
+@pytest.mark.parametrize(("amx", "wanted"), [(True, "bf16"), (False, "fp32")])
+def test_a_processor_takes_bfloat16_with_amx_alone(monkeypatch, amx, wanted):
+    """With AVX512-bf16 but no AMX it was the slower of the two."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert best(CPU) == wanted
+
+
 def test_a_processor_takes_16_bits_only_where_they_serve():
-    assert best(CPU) in ("fp32", "bf16")
     assert best(CPU, ("fp32", "fp16")) == "fp32"
+
+
+@pytest.mark.parametrize(("modern", "wanted"), [(True, DTYPES), (False, ("fp32", "fp16"))])
+def test_what_a_graphics_processor_has_units_for(monkeypatch, modern, wanted):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: modern)
+    assert [name for name in DTYPES if native(CUDA, name)] == list(wanted)
+
+
+def test_a_processor_that_is_fast_in_a_type_has_units_for_it():
+    assert native(CPU, "fp32")
+    assert native(CPU, best(CPU))

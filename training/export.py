@@ -11,14 +11,14 @@ from srpipe import zoo
 from srpipe.models import MODELS
 from srpipe.models.pooling import held, whole
 from srpipe.pixels import from_unit
-from srpipe.precision import DTYPES, lower
+from srpipe.precision import DTYPES, lower, native
 from training.recipe import Recipe, to_dict
 
 HALF_LEVEL = 0.5 / 255
 """The change of an output that counts, in [0, 1]."""
 
 PROOF_SIDE = 32
-"""Pixels of each side of a sample on which a precision is proven."""
+"""Pixels of each side of a sample on which a precision is proven that the device emulates."""
 
 PATHS = (
     ("model", "start"),
@@ -135,17 +135,16 @@ def effective_halo(network: nn.Module, image: Tensor, alignment: int) -> int:
 def proven(network: nn.Module, samples: Sequence[Tensor]) -> tuple[str, ...]:
     """The precisions in which no 8-bit value is more than one level from float32's.
 
-    Only the first `PROOF_SIDE` rows and columns of each sample are looked at: where the processor
-    has no units for a precision, it takes a hundred times as long.
+    Where the device has no units for a precision, it takes a hundred times as long: there only the
+    first `PROOF_SIDE` rows and columns of each sample are looked at.
     """
-    samples = [x[..., :PROOF_SIDE, :PROOF_SIDE] for x in samples]
-    wanted = [from_unit(network(x), 8).int() for x in samples]
-    found = ["fp32"]
-    for name in DTYPES:
-        lowered = lower(network, DTYPES[name])
-        pairs = zip(samples, wanted, strict=True)
-        if name not in found and all(
-            (from_unit(lowered(x), 8).int() - y).abs().max() <= 1 for x, y in pairs
-        ):
-            found.append(name)
-    return tuple(found)
+    return tuple(n for n in DTYPES if n == "fp32" or _serves(network, n, samples))
+
+
+def _serves(network: nn.Module, precision: str, samples: Sequence[Tensor]) -> bool:
+    """Whether it is within one level."""
+    lowered = lower(network, DTYPES[precision])
+    if not native(samples[0].device, precision):
+        samples = [x[..., :PROOF_SIDE, :PROOF_SIDE] for x in samples]
+    pairs = ([from_unit(each(x), 8).int() for each in (network, lowered)] for x in samples)
+    return all((found - wanted).abs().max() <= 1 for wanted, found in pairs)
