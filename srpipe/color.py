@@ -4,6 +4,7 @@ The numbers are those of ITU-T H.273; nothing here is guessed from pixel values,
 clamped before it is an integer code again.
 """
 
+import functools
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -56,10 +57,10 @@ def to_rgb(planes: Sequence[Tensor], layout: Layout) -> Tensor:
         return _packed_to_rgb(planes[0], layout)
     height, width = planes[0].shape
     black, white = _luma_codes(layout)
-    luma = (planes[0].float() - black) / (white - black)
-    blue, red = (
-        _upsampled(_chroma_to_unit(plane, layout), layout)[:height, :width] for plane in planes[1:3]
-    )
+    luma = (planes[0].float() - black).div_(white - black)
+    zero, span = _chroma_codes(layout)
+    chroma = torch.stack([plane.float() for plane in planes[1:3]]).sub_(zero).div_(span)
+    blue, red = _upsampled(chroma, layout)[:, :height, :width]
     channels = [*_rgb_from_yuv(luma, blue, red, layout.matrix)]
     if layout.alpha:
         channels.append(planes[3].float() / (2**layout.bits - 1))
@@ -96,15 +97,17 @@ def from_rgb(rgb: Tensor, layout: Layout) -> tuple[Tensor, ...]:
     """
     if rgb.dim() != 4 or rgb.shape[0] != 1 or rgb.shape[1] not in (3, 4):
         raise PixelError(f"a picture (1, 3 or 4, H, W) is wanted, not {tuple(rgb.shape)}")
-    picture = rgb[0].float()
+    picture = rgb[0].float().contiguous()
     color = picture[:3]
     if layout.family != "yuv":
         return (_packed_from_rgb(color, _alpha(picture), layout),)
-    luma, blue, red = _yuv_from_rgb(color, layout.matrix)
+    luma, chroma = _yuv_from_rgb(color, layout.matrix)
     black, white = _luma_codes(layout)
-    planes = [_codes((luma * (white - black)).add_(black), layout)]
     zero, span = _chroma_codes(layout)
-    planes += [_codes((_downsampled(c, layout) * span).add_(zero), layout) for c in (blue, red)]
+    planes = [
+        _codes((luma * (white - black)).add_(black), layout),
+        *_codes((_downsampled(chroma, layout) * span).add_(zero), layout),
+    ]
     if layout.alpha:
         planes.append(_codes(_alpha(picture) * (2**layout.bits - 1), layout))
     return tuple(planes)
@@ -187,15 +190,10 @@ def _chroma_codes(layout: Layout) -> tuple[int, int]:
     return 128 << (layout.bits - 8), 224 << (layout.bits - 8)
 
 
-def _chroma_to_unit(plane: Tensor, layout: Layout) -> Tensor:
-    zero, span = _chroma_codes(layout)
-    return (plane.float() - zero) / span
-
-
 def _codes(values: Tensor, layout: Layout) -> Tensor:
     if layout.bits == 32:
         return values
-    return values.clamp(0, 2**layout.bits - 1).round_().to(sample_type(layout.bits))
+    return values.clamp_(0, 2**layout.bits - 1).round_().to(sample_type(layout.bits))
 
 
 # --- matrix ------------------------------------------------------------------------------------
@@ -214,17 +212,18 @@ def _rgb_from_yuv(y: Tensor, u: Tensor, v: Tensor, matrix: int) -> tuple[Tensor,
     return red, (y - kr * red - kb * blue) / (1 - kr - kb), blue
 
 
-def _yuv_from_rgb(color: Tensor, matrix: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Luma, and the two planes of chroma at full size, nominally -0.5 to 0.5."""
+def _yuv_from_rgb(color: Tensor, matrix: int) -> tuple[Tensor, Tensor]:
+    """Luma, and two planes of chroma (2, H, W) at full size, nominally -0.5 to 0.5."""
     red, green, blue = color
     if matrix == IDENTITY:
-        return green, blue, red
+        return green, torch.stack((blue, red))
     if matrix == YCGCO:
         rest = (red + blue) / 2
-        return (green + rest) / 2, (green - rest) / 2, (red - blue) / 2
+        return (green + rest) / 2, torch.stack(((green - rest) / 2, (red - blue) / 2))
     kr, kb = _weights(matrix)
-    luma = kr * red + (1 - kr - kb) * green + kb * blue
-    return luma, (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))
+    luma = (kr * red).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
+    blue, red = (blue - luma).div_(2 * (1 - kb)), (red - luma).div_(2 * (1 - kr))
+    return luma, torch.stack((blue, red))
 
 
 def _weights(matrix: int) -> tuple[float, float]:
@@ -254,55 +253,80 @@ def _offsets(layout: Layout) -> tuple[Fraction, Fraction]:
     )
 
 
-def _upsampled(plane: Tensor, layout: Layout) -> Tensor:
-    """A chroma plane at luma size, up to one group too large."""
+def _upsampled(chroma: Tensor, layout: Layout) -> Tensor:
+    """Planes of chroma (2, H, W) at luma size, up to one group too large."""
     offset_y, offset_x = _offsets(layout)
-    tall = _stretched(plane.T, layout.sub_y, offset_y).T
-    return _stretched(tall, layout.sub_x, offset_x)
+    tall = _stretched(chroma, 1, layout.sub_y, offset_y)
+    return _stretched(tall, 2, layout.sub_x, offset_x)
 
 
-def _downsampled(plane: Tensor, layout: Layout) -> Tensor:
-    """A full-size plane at the size of chroma."""
+def _downsampled(chroma: Tensor, layout: Layout) -> Tensor:
+    """Full-size planes (2, H, W) at the size of chroma."""
     offset_y, offset_x = _offsets(layout)
-    return _shrunk(_shrunk(plane, 0, layout.sub_y, offset_y), 1, layout.sub_x, offset_x)
+    low = _shrunk(chroma, 1, layout.sub_y, offset_y)
+    return _shrunk(low, 2, layout.sub_x, offset_x)
 
 
-def _stretched(lines: Tensor, times: int, offset: Fraction) -> Tensor:
-    """Rows (N, L) enlarged to (N, L * times); sample j of the input sits at j * times + offset."""
+def _stretched(planes: Tensor, axis: int, times: int, offset: Fraction) -> Tensor:
+    """Planes (C, H, W) with an axis enlarged; sample j of the input sits at j * times + offset."""
     if times == 1:
-        return lines
-    reach = 2  # a cubic looks at two samples on either side
-    taps = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    phases = torch.tensor([float((p - offset) / times) for p in range(times)]).double()
-    weights = _cubic(taps[None] - phases[:, None])  # (times, 5)
-    held = F.pad(lines[:, None], (reach, reach), mode="replicate")
-    answers = F.conv1d(held, weights.to(lines)[:, None])  # (N, times, L)
-    return answers.transpose(1, 2).reshape(lines.shape[0], -1)
-
-
-def _shrunk(plane: Tensor, axis: int, times: int, offset: Fraction) -> Tensor:
-    """A plane with one axis reduced to ceil(L / times), the inverse placement of `_stretched`.
-
-    Summed up tap by tap, since a convolution of one channel by one takes three times as long.
-    """
-    if times == 1:
-        return plane
-    reach, length = 2 * times, plane.shape[axis]
-    taps = torch.arange(-reach, reach + times, dtype=torch.float64)
-    weights = _cubic((taps - float(offset)) / times)
-    weights = weights / weights.sum()
-    pads = (reach, reach + -length % times)
-    held = F.pad(plane[None, None], (*pads, 0, 0) if axis else (0, 0, *pads), mode="replicate")[
-        0, 0
+        return planes
+    reach, length = 2, planes.shape[axis]  # a cubic looks at two samples on either side
+    held = _padded(planes, axis, reach, reach)
+    answers = [
+        _weighed([held.narrow(axis, tap, length) for tap in range(2 * reach + 1)], weights)
+        for weights in _stretching(times, offset)
     ]
-    span = -(-length // times) * times
-    answer: Tensor | None = None
-    for tap, weight in enumerate(weights.tolist()):
-        if weight:
-            seen = held[:, tap : tap + span : times] if axis else held[tap : tap + span : times]
-            answer = seen * weight if answer is None else answer.add_(seen, alpha=weight)
-    assert answer is not None
+    return torch.stack(answers, axis + 1).flatten(axis, axis + 1)
+
+
+def _shrunk(planes: Tensor, axis: int, times: int, offset: Fraction) -> Tensor:
+    """Planes with an axis reduced to ceil(L / times), the inverse placement of `_stretched`."""
+    if times == 1:
+        return planes
+    reach, length = 2 * times, -(-planes.shape[axis] // times)
+    rest = length * times - planes.shape[axis]
+    held = _padded(planes, axis, reach, reach + rest)
+    held = held.unflatten(axis, (-1, times)).movedim(axis + 1, 0)
+    if axis == 2:  # samples that lie apart take several times as long to read, every time
+        held = held.contiguous()
+    weights = _shrinking(times, offset)
+    taps = [held[tap % times].narrow(axis, tap // times, length) for tap in range(len(weights))]
+    return _weighed(taps, weights)
+
+
+def _padded(planes: Tensor, axis: int, before: int, behind: int) -> Tensor:
+    """Planes with the first and last samples of an axis repeated."""
+    frame = (before, behind, 0, 0) if axis == 2 else (0, 0, before, behind)
+    return F.pad(planes[None], frame, mode="replicate")[0]
+
+
+def _weighed(taps: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The sum of tensors times their weights, tap by tap.
+
+    A convolution of one channel by one takes three times as long.
+    """
+    (first, weight), *rest = [each for each in zip(taps, weights, strict=True) if each[1]]
+    answer = first * weight
+    for tap, weight in rest:
+        answer.add_(tap, alpha=weight)
     return answer
+
+
+@functools.cache
+def _stretching(times: int, offset: Fraction) -> list[list[float]]:
+    """For each of the samples that one becomes, the weights of it and of two on either side."""
+    taps = torch.arange(-2, 3, dtype=torch.float64)
+    phases = torch.tensor([float((p - offset) / times) for p in range(times)]).double()
+    return _cubic(taps - phases[:, None]).tolist()
+
+
+@functools.cache
+def _shrinking(times: int, offset: Fraction) -> list[float]:
+    """The weights of the samples of one group, and of two groups on either side."""
+    taps = torch.arange(-2 * times, 3 * times, dtype=torch.float64)
+    weights = _cubic((taps - float(offset)) / times)
+    return (weights / weights.sum()).tolist()
 
 
 def _cubic(distance: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import gc
 import itertools
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ _PIXELS_AT_ONCE = 2**20  # a GPU is busy with as many; larger batches only take 
 _PIXELS_AT_ONCE_CPU = 2**13  # and a CPU with these
 _MOST_IMAGES_AT_ONCE = 16
 _WINDOWS_ACROSS = 4  # a tile, from which statistics are gathered in place of it
+_LOOK_S = 0.1  # between two looks at the free memory, which take as long as a small frame's colours
 _TRIES = 8  # with ever smaller tiles; a 256th of the first is no tile any more
 
 
@@ -93,6 +95,7 @@ class Upscaler:
         """Times that memory ran out and smaller tiles were taken."""
         self._alone = threading.RLock()
         self._most_pixels = math.inf  # at once; falls when memory runs out
+        self._free_then = -math.inf, 0  # when it was looked at, and how much it was
         self._smallest: int = getattr(network, "smallest", 1)
         full = copy.deepcopy(network).float().eval().requires_grad_(False)
         self._weights = {} if self.precision == "fp32" else numbers(full)
@@ -307,9 +310,18 @@ class Upscaler:
             size = max(size // 2, fits)
             yield Plan(size, 1)
 
+    def _free(self) -> int:
+        """Memory that is free on the device, or was a moment ago."""
+        then, free = self._free_then
+        now = time.monotonic()
+        if now - then > _LOOK_S:
+            free = free_bytes(self.device)
+            self._free_then = now, free
+        return free
+
     def _room(self, pixels: int) -> float:
         """Input pixels that may be computed at once: in half the free memory, beside the output."""
-        free = free_bytes(self.device) // 2
+        free = self._free() // 2
         output = pixels * self._output_bytes
         beside = free - output if output <= free // 2 or self.device.type == "cpu" else free
         return min(
@@ -321,7 +333,7 @@ class Upscaler:
     def _check_room(self, images: int, size: int, height: int, width: int) -> None:
         """Stop before the system does: it would end the process and not say why."""
         pixels = _pixels(size, height, width)
-        needed, free = pixels * self.cost.bytes_per_pixel, free_bytes(self.device)
+        needed, free = pixels * self.cost.bytes_per_pixel, self._free()
         if self.device.type == "cpu" and pixels < images * height * width:
             needed += images * height * width * self._output_bytes
         if needed > free:
@@ -481,6 +493,7 @@ class Upscaler:
         return y
 
     def _release(self) -> None:
+        self._free_then = -math.inf, 0
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
