@@ -65,6 +65,7 @@ ALL_OF_IT = {
     "losses__adversarial": 0.005,
     "losses__gradient_adversarial": 0.005,
     "losses__gradient_correlation": 0.005,
+    "losses__steady": 100,
     "critic__width": 4,
     "critic__steps": 2,
     "data__noise": [1, 9],
@@ -221,8 +222,8 @@ def test_the_full_loss_moves_the_generator_and_both_critics(recipe):
     batches = iter([(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))] * 2)
     values = step(full, fabric, parts, batches, stop=False)
     assert set(values) == {
-        "l1", "gradient_correlation", "gradient_branch", "adversarial", "gradient_adversarial",
-        "Loss_D", "Loss_G", "Score_D", "Score_G", "gradient",
+        "l1", "gradient_correlation", "gradient_branch", "steady", "adversarial",
+        "gradient_adversarial", "Loss_D", "Loss_G", "Score_D", "Score_G", "gradient",
     }  # fmt: skip
     for old, network in zip(before, networks, strict=True):
         moved = [not torch.equal(a, b) for a, b in zip(old, network.parameters(), strict=True)]

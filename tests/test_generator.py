@@ -1,10 +1,11 @@
 import pytest
 import torch
+from torch import nn
 
 from srpipe import zoo
 from srpipe.errors import ConfigError, WeightsError
 from srpipe.models import MODELS
-from training.generator import build, enlarged
+from training.generator import SHAKE, build, enlarged, enlarged_twice
 from training.recipe import Model
 
 
@@ -102,3 +103,31 @@ def test_gradient_maps_come_as_a_sequence_however_many_there_are():
     assert enlarged(one, low, edges=False) == (image, ())
     assert torch.equal(enlarged(one, low, edges=True)[1][0], maps[0])
     assert len(enlarged(several, low, edges=True)[1]) == 2
+
+
+def test_one_convolution_is_off_by_up_to_a_rounding_to_bfloat16():
+    layer = nn.Conv2d(3, 3, 1, bias=False).requires_grad_(False)
+    nn.init.dirac_(layer.weight)
+    low = torch.rand(2, 3, 64, 64) + 0.5
+    image, maps, shaken = enlarged_twice(layer, low, torch.Generator(), edges=False)
+    off = shaken / low - 1
+    assert torch.equal(image, low)
+    assert not maps
+    assert 0.99 * SHAKE < float(off.abs().max()) < 1.001 * SHAKE
+    assert float(off.mean()) == pytest.approx(0, abs=SHAKE / 50)
+
+
+def test_what_is_shaken_is_the_networks_image_and_maps_otherwise():
+    network = MODELS["eagcl"].build(**{**MODELS["eagcl"].presets["lite"], "merfs": 1})
+    network.requires_grad_(False)
+    nn.init.normal_(network.tail.weight)
+    low = torch.rand(2, 3, 8, 8)
+    wanted, edges = enlarged(network, low, edges=True)
+    chance = [torch.Generator().manual_seed(seed) for seed in (1, 1, 2)]
+    first, again, other = (enlarged_twice(network, low, each, edges=True) for each in chance)
+    assert torch.allclose(first[0], wanted, atol=1e-5)
+    assert torch.allclose(first[1][0], edges[0], atol=1e-5)
+    assert torch.equal(first[2], again[2])
+    assert not torch.equal(first[2], other[2])
+    assert 0 < float((first[2] - wanted).abs().max()) < 0.1 * float(wanted.abs().max())
+    assert torch.equal(network(low), wanted)  # nothing is shaken afterwards

@@ -15,11 +15,13 @@ from training.losses import (
     gradient_correlation,
     gradient_supervision,
     grid,
+    steady,
 )
 
 EVERY = {
     **LOSSES,
     "grid": partial(grid, scale=2),
+    "steady": steady,
     "gradient_supervision": lambda a, b: gradient_supervision([gradient_map(a)], b),
 }
 
@@ -108,6 +110,12 @@ def test_texture_is_no_grid_at_any_phase():
     truth = torch.rand(1, 1, *texture.shape[-2:])
     assert float(grid(truth + texture, truth, 4)) == pytest.approx(0, abs=1e-6)
     assert float(texture.abs().mean()) > 0.05
+
+
+def test_steadiness_by_hand():
+    image, shaken = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    shaken[0, 0, 0, 0] = 0.6  # one of twelve
+    assert float(steady(shaken, image)) == pytest.approx(0.6 / 12**0.5)
 
 
 def test_gradient_supervision_adds_up_its_levels():

@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from srpipe.device import keep_freed_memory
 from srpipe.errors import DeviceError, SrpipeError
 from srpipe.models import MODELS
 from srpipe.precision import best
@@ -27,7 +28,7 @@ from training import checkpoint, data
 from training.clock import Clock, Every
 from training.critics import critics
 from training.export import export
-from training.generator import build, enlarged, spent_before
+from training.generator import build, enlarged, enlarged_twice, spent_before
 from training.objective import Objective
 from training.recipe import Recipe, read, to_dict
 from training.validate import Findings, validate
@@ -173,9 +174,13 @@ def step(
             _teach(recipe, fabric, parts, image, high)
 
     low, high = next(batches)
-    image, maps = enlarged(network, low, edges=bool(recipe.losses.gradient_branch))
+    edges, shaken = bool(recipe.losses.gradient_branch), None
+    if recipe.losses.steady:
+        image, maps, shaken = enlarged_twice(network, low, parts.chance, edges=edges)
+    else:
+        image, maps = enlarged(network, low, edges=edges)
     taught = _teach(recipe, fabric, parts, image, high)
-    own = parts.objective.terms(image, maps, high)
+    own = parts.objective.terms(image, maps, high, shaken)
     judged = {
         name: getattr(recipe.losses, name) * critic.judge(high, image)
         for name, critic in parts.critics.items()
@@ -281,6 +286,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("change", nargs="*", help="section.key=value, instead of the recipe's")
     parser.add_argument("--run", type=Path, help="the run's folder (default: runs/RECIPE)")
     args = parser.parse_intermixed_args(argv)
+    keep_freed_memory()  # every step needs what the one before it has left
     try:
         recipe = read(args.recipe, args.change)
         card = fit(recipe, args.run or Path("runs") / args.recipe.stem)

@@ -1,17 +1,21 @@
 """The network that a recipe trains, with the weights it starts from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from srpipe import zoo
 from srpipe.errors import ConfigError, WeightsError
 from srpipe.models import MODELS
 from srpipe.settings import nearest
 from training import recipe
+
+SHAKE = 2.0**-8
+"""The largest error of a number in bfloat16, as a share of it."""
 
 
 def build(model: recipe.Model) -> tuple[nn.Module, str]:
@@ -75,3 +79,39 @@ def enlarged(network: nn.Module, low: Tensor, *, edges: bool) -> tuple[Tensor, S
         return network(low), ()
     image, maps = network(low, return_gradient=True)
     return image, (maps,) if isinstance(maps, Tensor) else maps
+
+
+def enlarged_twice(
+    network: nn.Module, low: Tensor, chance: Generator, *, edges: bool
+) -> tuple[Tensor, Sequence[Tensor], Tensor]:
+    """What `enlarged` gives, and the image once more where every convolution was off by a little.
+
+    Every number that a convolution makes is off by up to `SHAKE` of itself, at random, as where the
+    network is computed in bfloat16. Both go through the network together.
+    """
+    with _shaken(network, chance):
+        images, maps = enlarged(network, torch.cat((low, low)), edges=edges)
+    image, shaken = images.chunk(2)
+    return image, [each.chunk(2)[0] for each in maps], shaken
+
+
+@contextmanager
+def _shaken(network: nn.Module, chance: Generator) -> Iterator[None]:
+    """The network's convolutions shake the second half of a batch."""
+    seed = int(torch.randint(2**62, (), generator=chance))
+    noise = Generator(next(network.parameters()).device).manual_seed(seed)
+
+    def shake(_layer: nn.Module, _given: tuple[Tensor, ...], made: Tensor) -> Tensor:
+        first, second = made.chunk(2)
+        share = torch.empty_like(second).uniform_(-SHAKE, SHAKE, generator=noise)
+        return torch.cat((first, torch.addcmul(second, second, share)))
+
+    layers = [
+        each for each in network.modules() if isinstance(each, nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    hooks = [layer.register_forward_hook(shake) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

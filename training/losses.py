@@ -92,6 +92,15 @@ def grid(image: Tensor, truth: Tensor, scale: int) -> Tensor:
     return F.avg_pool2d(phases, side).abs().mean()
 
 
+def steady(shaken: Tensor, image: Tensor) -> Tensor:
+    """Root mean square of what two images differ by, in their units, here [0, 1].
+
+    Of one network's image as it is and where every layer was off by a little, it is what the
+    network makes of little errors. Large differences, such as at hard edges, count most.
+    """
+    return (mse(shaken, image) + 1e-16).sqrt()  # so that its slope is finite at zero
+
+
 class Perceptual(nn.Module):
     """Mean difference of VGG19 features at conv5_4, before its ReLU (ESRGAN, section 3.3).
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from training.losses import LOSSES, Lpips, Perceptual, gradient_supervision, grid
+from training.losses import LOSSES, Lpips, Perceptual, gradient_supervision, grid, steady
 from training.recipe import Losses
 
 
@@ -30,12 +30,15 @@ class Objective:
             lpips = Lpips(weights.lpips_net, weights.lpips_backbone)
             self.networks["lpips"] = lpips.to(fabric.device)
 
-    def terms(self, image: Tensor, edges: Sequence[Tensor], truth: Tensor) -> dict[str, Tensor]:
+    def terms(
+        self, image: Tensor, edges: Sequence[Tensor], truth: Tensor, shaken: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Each loss times its weight.
 
         Parameters
         ----------
         edges : the gradient maps that the network predicts, where `gradient_branch` has a weight
+        shaken : the image again, of a network that was shaken, where `steady` has a weight
         """
         terms = {
             name: getattr(self.weights, name) * loss(image, truth)
@@ -48,6 +51,8 @@ class Objective:
             )
         if self.weights.grid:
             terms["grid"] = self.weights.grid * grid(image, truth, self.scale)
+        if shaken is not None:
+            terms["steady"] = self.weights.steady * steady(shaken, image)
         with self.fabric.autocast():
             for name, network in self.networks.items():
                 terms[name] = getattr(self.weights, name) * network(image, truth)

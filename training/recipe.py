@@ -63,6 +63,8 @@ class Losses:
     """L1 of the gradient maps that the network predicts against the truth's."""
     grid: float = 0.0
     """Against the grid that a sub-pixel layer draws where the loss perceptual is strong."""
+    steady: float = 0.0
+    """Against what the image changes by where every layer is off by as much as in bfloat16."""
     perceptual: float = 0.0
     lpips: float = 0.0
     adversarial: float = 0.0
