@@ -8,12 +8,14 @@ import pytest
 import readme
 import torch
 import weights_table
+from PIL import Image, ImageDraw
 
 from srpipe import zoo
 from srpipe.datasets import Pictures
 from srpipe.evaluation import evaluate, reduced
-from srpipe.pixels import from_unit
-from srpipe.precision import best, lower
+from srpipe.pixels import from_unit, rounded
+from srpipe.precision import lower, native
+from srpipe.resample import resize
 from srpipe.settings import EvalSettings
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -134,8 +136,18 @@ def test_the_perception_weights_draw_hardly_a_grid(name):
     assert np.mean([grid_levels(network(low)) for low in lows()]) <= GRID_LEVELS
 
 
+def lettering(scale, side=96):
+    """Black on white without a grey between them, reduced: the hardest edges that there are."""
+    page = Image.new("1", (side * scale, side * scale), 1)
+    draw = ImageDraw.Draw(page)
+    for line in range(0, side * scale, 12):
+        draw.text((line // 6, line), "Wizard fjords 0123456789 " * scale, fill=0)
+    truth = torch.from_numpy(np.array(page)).float().expand(1, 3, -1, -1)
+    return rounded(resize(truth, (side, side)), 8)
+
+
 @pytest.mark.skipif(
-    best(torch.device("cpu")) != "bf16",
+    not native(torch.device("cpu"), "bf16"),
     reason="without units for bfloat16 a processor takes a hundred times as long",
 )
 @pytest.mark.parametrize(("name", "stage"), STAGES)
@@ -146,7 +158,7 @@ def test_bfloat16_is_within_one_level_where_the_card_says_so(name, stage):
         pytest.skip("the card says that it is not")
     network = zoo.load(name, perception=zoo.STAGES.index(stage)).network
     low = lower(network, torch.bfloat16)
-    for x in lows(card.scale):
+    for x in (*lows(card.scale), lettering(card.scale)):
         found, wanted = (from_unit(each(x), 8).int() for each in (low, network))
         assert (found - wanted).abs().max() <= 1
 
