@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from srpipe.io import raster_formats
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import raise_failures
 from srpipe.jobs.size import network
-from srpipe.pixels import Range
+from srpipe.pixels import Range, extreme_range
 from srpipe.settings import RunSettings, ends_of, from_mapping, groups_of
 from srpipe.validity import valid_of
 from srpipe.windows import Rect, Span, cut, within
@@ -65,7 +65,8 @@ def upscale(
     nodata : the number of an array that stands for "nothing was measured here", as NaN always does
     settings : those of `RunSettings` by name: ``model="rdam"``, ``scale=2``, ``ensemble=True``;
         ``range="0,4095"`` are the two numbers of an array that are 0 and 1 to the network, by
-        default the ends of an integer type, and 0 and 1 for floats
+        default the ends of an integer type, of 32 bits or more the least and the largest number
+        of the array, and 0 and 1 for floats
 
     Raises
     ------
@@ -93,6 +94,22 @@ class Recipe:
     settings: RunSettings
     perception: float | None
     numbers: Numbers
+
+    @property
+    def range_is_open(self) -> bool:
+        """Whether it takes the array to know what is 0 and 1: nobody said, and its type is wide."""
+        return self.settings.range is None and self.numbers.range.coarse
+
+    def extremes(self, pixels: np.ndarray) -> np.ndarray:
+        """The least and the largest number that the network sees of (..., C, H, W); or none."""
+        seen = pixels[..., list(chain(*self.numbers.groups)), :, :]
+        valid = valid_of(seen, self.numbers.nodata)
+        known = seen if valid is None else seen[valid]
+        return np.array([known.min(), known.max()] if known.size else [], known.dtype)
+
+    def ranged(self, extremes: Sequence[np.ndarray]) -> "Recipe":
+        """The same with the least and the largest number of all pieces as the range."""
+        return replace(self, numbers=replace(self.numbers, range=extreme_range(extremes)))
 
     def enlarged(self, pixels: np.ndarray) -> np.ndarray:
         """A whole picture (C, H, W)."""
@@ -162,6 +179,8 @@ def _array(image: Any, order: str, nodata: float | None, settings: RunSettings) 
     stack = _stacked(image, order)
     if not isinstance(image, np.ndarray):
         return _unstacked(_lazy(stack, recipe), order)
+    if recipe.range_is_open:
+        recipe = recipe.ranged([recipe.extremes(stack)])
     larger = np.stack([recipe.enlarged(each) for each in stack.reshape(-1, *stack.shape[-3:])])
     return _unstacked(larger.reshape(*stack.shape[:-3], *larger.shape[1:]), order)
 
@@ -273,25 +292,35 @@ def _lazy(stack: Any, recipe: Recipe) -> Any:
     """A Dask array (..., C, Y, X), enlarged chunk by chunk when it is computed."""
     import dask.array as da
 
+    ready = _ready(stack, recipe)
     joined = stack.rechunk({-3: -1, **{axis: _least(stack.chunks[axis]) for axis in (-2, -1)}})
     pictures = [
-        da.block(_chunks(joined[index], recipe))
+        da.block(_chunks(joined[index], recipe, ready))
         for index in product(*(range(length) for length in stack.shape[:-3]))
     ]
     together = da.stack(pictures)
     return together.reshape(*stack.shape[:-3], *together.shape[1:])
 
 
-def _chunks(picture: Any, recipe: Recipe) -> list[list[Any]]:
+def _ready(stack: Any, recipe: Recipe) -> Any:
+    """The recipe, delayed; where its range is open, it is found in all chunks first."""
+    from dask import delayed
+
+    if not recipe.range_is_open:
+        return delayed(recipe, traverse=False)
+    chunks = stack.rechunk({-3: -1}).to_delayed().ravel()
+    return delayed(recipe.ranged)([delayed(recipe.extremes)(chunk) for chunk in chunks])
+
+
+def _chunks(picture: Any, recipe: Recipe, ready: Any) -> list[list[Any]]:
     """The enlarged chunks of a picture (C, Y, X), row by row."""
     import dask.array as da
-    from dask import delayed
 
     blocks, (bands, height, width) = recipe.blocks, picture.shape
     several = len(picture.chunks[1]) * len(picture.chunks[2]) > 1
     shared = None
     if several and recipe.upscaler.looks_at_the_whole:
-        shared = delayed(recipe.statistics)(picture)
+        shared = ready.statistics(picture)
     rows, columns = (list(_spans(chunks)) for chunks in picture.chunks[1:])
     made: list[list[Any]] = []
     for top, bottom in rows:
@@ -299,7 +328,7 @@ def _chunks(picture: Any, recipe: Recipe) -> list[list[Any]]:
         for left, right in columns:
             here = (top, bottom, left, right)
             seen = blocks.read_for(here, height, width)
-            block = delayed(recipe.block)(cut(picture, seen), within(here, seen), shared)
+            block = ready.block(cut(picture, seen), within(here, seen), shared)
             shape = (bands, (bottom - top) * blocks.scale, (right - left) * blocks.scale)
             made[-1].append(da.from_delayed(block, shape, dtype=picture.dtype))
     return made

@@ -2,7 +2,8 @@
 
 An integer type's range is its declared one: a uint16 frame with a maximum of 200 is a dark
 frame, never an 8-bit one. Nothing here looks at the values to guess a range; `percentile_range`
-does so for those who ask for it, once for all of an image or stack.
+does so for those who ask for it, and `extreme_range` where float32 could not tell the numbers of
+the declared range apart (32 bits or more), once for all of an image or stack.
 """
 
 from collections.abc import Iterable
@@ -118,6 +119,11 @@ class Range:
                 " first and a larger one after it"
             )
 
+    @property
+    def coarse(self) -> bool:
+        """Whether there are whole numbers in it that are the same one to float32."""
+        return self.high - self.low > _WHOLE_IN_FLOAT32
+
     def to_unit(self, array: np.ndarray) -> Tensor:
         """Numbers of any real type as float32."""
         unit = (array.astype(np.float64) - self.low) / (self.high - self.low)
@@ -184,7 +190,20 @@ def percentile_range(arrays: Iterable[np.ndarray], low: float, high: float) -> R
     return Range(float(ends[0]), float(ends[1]))
 
 
+def extreme_range(arrays: Iterable[np.ndarray]) -> Range:
+    """The least and the largest of valid whole numbers that come in pieces.
+
+    Where all are the same it reaches to the next one, so that there is room; it is 0 to 1 if there
+    are none.
+    """
+    ends = [(float(a.min()), float(a.max())) for a in arrays if a.size] or [(0.0, 0.0)]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return Range(low, max(high, low + 1, float(np.nextafter(low, np.inf))))
+
+
 _SAMPLE = 2**20
+_WHOLE_IN_FLOAT32 = 2**24  # up to there it holds every whole number
+_LEAST, _MOST = (float(end) for end in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 
 
 def _check(dtype: torch.dtype, bits: int) -> None:

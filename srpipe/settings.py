@@ -53,7 +53,8 @@ class RunSettings:
     range: Annotated[
         str | None,
         "numbers of a raster that are black and white to the network: --range=0,10000, or"
-        " percentiles, p1,p99; by default all that an integer type holds, 0 to 1 for floats",
+        " percentiles, p1,p99; by default all that an integer type holds, of 32 bits or more the"
+        " least and the largest there are, and 0 to 1 for floats",
         "LO,HI",
     ] = None
     bands: Annotated[

@@ -172,6 +172,18 @@ def test_a_range_is_what_the_network_takes_for_black_and_white(upscale):
     assert shifted[0].tolist() == [100, 100, 2050, 2050]
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint64"])
+def test_numbers_of_wide_types_do_not_drown_in_all_that_the_type_holds(upscale, dtype, monkeypatch):
+    monkeypatch.setattr(api, "LEAST_SIDE", 5)
+    array = (np.add.outer(np.arange(32), np.arange(40)) * 16 + 160).astype(dtype)
+    array[3, 4] = 0
+    wanted = doubled(array, "YX")
+    assert np.array_equal(upscale(array, nodata=0), wanted)
+    assert np.array_equal(upscale(torch.from_numpy(array), nodata=0).numpy(), wanted)
+    lazy = upscale(da.from_array(array, chunks=(13, 9)), nodata=0)
+    assert np.array_equal(lazy.compute(scheduler="sync"), wanted)
+
+
 def test_an_engine_is_loaded_once_for_several_arrays(upscale, monkeypatch):
     loads = []
     real = api.Engine.upscaler

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from srpipe.errors import PixelError
-from srpipe.pixels import Range, declared_range, percentile_range
+from srpipe.pixels import Range, declared_range, extreme_range, percentile_range
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
@@ -74,3 +74,27 @@ def test_percentiles_of_more_than_is_kept_come_from_an_even_sample(monkeypatch):
 def test_percentiles_of_nothing_are_refused():
     with pytest.raises(PixelError, match="no valid number"):
         percentile_range([], 1, 99)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_numbers_of_wide_types_come_back_within_their_own_extremes(dtype):
+    top = np.iinfo(dtype).max // 2
+    values = (np.arange(5000) * 40 + top).astype(dtype)
+    assert declared_range(values.dtype).coarse
+    known = extreme_range(np.array_split(values, 7))
+    back, _ = known.from_unit(known.to_unit(values), values.dtype)
+    step = max(1, int(np.spacing(float(top))))  # of float64, which holds the ends
+    assert np.abs(back.astype(np.float64) - values.astype(np.float64)).max() <= step
+
+
+def test_the_range_of_small_types_and_few_bits_is_fine_enough():
+    assert not declared_range(np.dtype(np.uint16)).coarse
+    assert not declared_range(np.dtype(np.uint32), 24).coarse
+    assert not declared_range(np.dtype(np.float64)).coarse
+
+
+@pytest.mark.parametrize("values", [[], [7, 7], [2**60], [-3]])
+def test_extremes_of_one_number_or_none_have_room(values):
+    found = extreme_range([np.array(values, np.int64)])
+    assert found.low == min(values, default=0)
+    assert found.high > found.low

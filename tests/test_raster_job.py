@@ -32,7 +32,7 @@ from test_jobs import names
 from srpipe import jobs, trust
 from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
 from srpipe.io.raster import Band, World
-from srpipe.jobs import raster, spread
+from srpipe.jobs import raster, raster_range, spread
 from srpipe.jobs.journal import receipts
 from srpipe.jobs.target import part_of
 from srpipe.models import MODELS
@@ -265,6 +265,41 @@ def test_the_range_is_the_declared_one_or_what_was_asked_for(tmp_path, settings,
     result = jobs.upscale(source, None, settings(range=asked))
     assert result.numbers["range"] == range_
     assert np.array_equal(read(result.target)[1], enlarged(pixels, 2))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_numbers_of_wide_types_do_not_drown_in_all_that_the_type_holds(
+    tmp_path, settings, small, dtype
+):
+    pixels = (np.add.outer(np.arange(300), np.arange(270)) * 2 + 20).astype(dtype)
+    pixels[:9, :9] = 1
+    source = write(tmp_path / "in.tif", pixels[None, None, None], "geotiff", nodata=1)
+    result = jobs.upscale(source, None, settings())
+    assert np.array_equal(read(result.target)[1][0, 0, 0], enlarged(pixels, 2))
+    assert result.numbers["range"] == [20 + 2 * 9, 20 + 2 * 568]
+    assert "the least and the largest number, 38 and 1156" in " ".join(result.notices)
+
+
+def test_numbers_of_wide_types_that_are_all_the_same_stay_so(tmp_path, settings):
+    pixels = np.full((1, 1, 1, 20, 20), 2**30 + 5, np.int32)
+    source = write(tmp_path / "in.tif", pixels, "geotiff")
+    assert np.array_equal(
+        read(jobs.upscale(source, None, settings()).target)[1], enlarged(pixels, 2)
+    )
+
+
+def test_a_range_that_was_looked_up_for_another_is_not_taken(tmp_path, settings, monkeypatch):
+    pixels = np.arange(400, dtype=np.uint16).reshape(1, 1, 1, 20, 20)
+    source = write(tmp_path / "in.tif", pixels, "geotiff")
+    with monkeypatch.context() as patch:
+        cut_off(patch, after=0)
+        with pytest.raises(Power):
+            jobs.upscale(source, None, settings(range="p10,p90"))
+    with pytest.raises(ConfigError, match="another setting range"):
+        jobs.upscale(source, None, settings(range="p0,p100"))
+    monkeypatch.setattr(raster_range, "_found", lambda *_: 1 / 0)  # not looked up anew
+    result = jobs.upscale(source, None, settings(range="p10,p90"))
+    assert result.numbers["range"] == pytest.approx([39.9, 359.1])
 
 
 def test_what_is_clipped_is_counted(tmp_path, settings, monkeypatch):

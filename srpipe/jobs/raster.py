@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,8 +18,8 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from srpipe.blocks import Blocks, Counts, Enlarged, Numbers, Shared
-from srpipe.errors import Cancelled, ConfigError, PixelError, TargetError
-from srpipe.io.raster import Block, Grid, Raster, RasterSink, Window
+from srpipe.errors import Cancelled, TargetError
+from srpipe.io.raster import Block, Raster, RasterSink, Window
 from srpipe.io.raster_formats import open_raster, open_sink
 from srpipe.jobs import provenance
 from srpipe.jobs.engine import Engine
@@ -39,23 +39,19 @@ from srpipe.jobs.job import (
 )
 from srpipe.jobs.journal import Journal, fingerprint
 from srpipe.jobs.plan import Plan
-from srpipe.jobs.raster_plan import RasterPlan
+from srpipe.jobs.raster_range import about_range, ranged
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_raster
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
 from srpipe.jobs.trusted import disagreement_of, tell
 from srpipe.models import MODELS
-from srpipe.pixels import Range, percentile_range
-from srpipe.settings import RunSettings, ends_of
+from srpipe.settings import RunSettings
 from srpipe.trust import Tally
 from srpipe.windows import Span, within
 
 STATISTICS = "statistics"
 """The unit that comes before all others, where the network looks at the whole."""
-
-_RANGE = "range.json"  # in a job's folder, where it took reading the raster to know it
-_LOOK_SIDE = 1024  # of the windows in which it is read for that
 
 
 def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Event) -> Result:
@@ -110,7 +106,7 @@ class _Run:
             folder=self._folder.absolute(),
             settings=self._plan.network,
             perception=self._plan.perception,
-            numbers=self._numbers(),
+            numbers=ranged(self._plan, self._journal, self._cancelled),
             sink=sink,
             shared=self._shares,
         )
@@ -131,34 +127,6 @@ class _Run:
         entry = self._plan.entry
         known = MODELS.get(entry.card.family) if entry.cards else None
         return known is not None and known.statistics == "global" and not self._raster.one_block
-
-    def _numbers(self) -> Numbers:
-        """What the numbers mean, with percentiles looked up in all of them, once."""
-        numbers, ends = self._raster.numbers, ends_of(self._plan.settings.range)
-        if ends is None or not ends[2]:
-            return numbers
-        path = self._folder / _RANGE
-        if path.exists():
-            return replace(numbers, range=Range(*json.loads(path.read_text())))
-        bands = [band for group in numbers.groups for band in group]
-        try:
-            found = percentile_range(self._measured(bands), ends[0], ends[1])
-        except PixelError as error:
-            raise ConfigError(f"{self._plan.source}: {error}") from error
-        part = path.with_suffix(".json.part")
-        part.write_text(json.dumps([found.low, found.high]))
-        os.replace(part, path)
-        return replace(numbers, range=found)
-
-    def _measured(self, bands: list[int]) -> Iterator[np.ndarray]:
-        """All numbers that measure something."""
-        with closing(open_raster(self._plan.source)) as source:
-            for window in Grid(source.raster.shape, _LOOK_SIDE):
-                if self._cancelled.is_set():
-                    raise Cancelled("stopped while the raster's range was looked for")
-                block = source.read(window)
-                pixels = block.pixels[:, bands]
-                yield pixels if block.valid is None else pixels[block.valid[:, bands]]
 
     # --- the work ------------------------------------------------------------------------------
 
@@ -275,7 +243,7 @@ class _Run:
     ) -> Result:
         seconds, counts = time.monotonic() - self._began, _counts(receipts)
         devices, precisions = _ways(receipts)
-        notices = [*self._plan.notices, *_about_range(self._raster, numbers, counts)]
+        notices = [*self._plan.notices, *about_range(self._plan, numbers, counts)]
         if len(precisions) > 1:
             notices.append(f"parts were computed in different precisions: {', '.join(precisions)}")
         counted = sum("tally" in receipt.facts for receipt in receipts)
@@ -481,17 +449,3 @@ def _at_one_place(found: Raster, target: Raster) -> bool:
     if there is None:
         return True
     return here is not None and np.allclose(here, there, rtol=1e-9, atol=1e-9)
-
-
-def _about_range(raster: RasterPlan, numbers: Numbers, counts: Counts) -> list[str]:
-    """What to say where numbers are outside the range."""
-    if not counts.outside:
-        return []
-    bands = sum(len(group) for group in numbers.groups)
-    all_of_it = raster.source.nbytes / raster.source.dtype.itemsize / raster.source.shape[1]
-    share = counts.outside / (all_of_it * bands)
-    low, high = numbers.range.low, numbers.range.high
-    return [
-        f"{share:.2%} of the numbers are not between {low:g} and {high:g}, which are black and"
-        " white to the network; --range gives others"
-    ]
