@@ -106,14 +106,14 @@ class Range:
     Raises
     ------
     PixelError
-        If the first is not below the second.
+        If the first is not below the second, by a number that float32 holds in full.
     """
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        if not -np.inf < self.low < self.high < np.inf:
+        if not _LEAST <= float(self.high) - float(self.low) <= _MOST:
             raise PixelError(
                 f"a range from {self.low:g} to {self.high:g} has no room; give a smaller number"
                 " first and a larger one after it"

@@ -23,6 +23,8 @@ Consistency = Literal["off", "project"]
 Options = tuple[tuple[str, str], ...]
 S = TypeVar("S")
 
+_LEAST, _MOST = 2.0**-126, 2.0**127  # between the ends of a range: float32 holds it in full
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
@@ -204,7 +206,7 @@ def ends_of(text: str | None) -> tuple[float, float, bool] | None:
     Raises
     ------
     ConfigError
-        If they are neither, or the first is not the smaller one.
+        If they are neither, or the first is not smaller by a number that float32 holds in full.
     """
     if text is None:
         return None
@@ -214,10 +216,12 @@ def ends_of(text: str | None) -> tuple[float, float, bool] | None:
         low, high = (float(word.removeprefix("p") if percentiles else word) for word in words)
     except ValueError:
         low, high = math.nan, math.nan
-    if not (0 <= low < high <= 100 if percentiles else -math.inf < low < high < math.inf):
+    apart = 0 <= low < high <= 100 if percentiles else _LEAST <= high - low <= _MOST
+    if not apart:
         raise ConfigError(
             f"{text!r} is no range; write two numbers, such as --range=0,10000, or two"
-            " percentiles, such as p1,p99, the smaller one first"
+            " percentiles, such as p1,p99, the smaller one first, and no closer or farther apart"
+            " than float32 holds"
         )
     return low, high, percentiles
 

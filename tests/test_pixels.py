@@ -49,7 +49,9 @@ def test_wide_types_do_not_overflow(dtype):
     assert back[2] == back[3] > np.iinfo(dtype).max * 0.9999
 
 
-@pytest.mark.parametrize("ends", [(1, 1), (2, 1), (0, np.inf), (np.nan, 1)])
+@pytest.mark.parametrize(
+    "ends", [(1, 1), (2, 1), (0, np.inf), (np.nan, 1), (0, 1e-300), (-1.7e308, 1.7e308)]
+)
 def test_a_range_without_room_is_refused(ends):
     with pytest.raises(PixelError, match="has no room"):
         Range(*ends)
