@@ -140,6 +140,30 @@ def test_white_is_zero_tiff_is_turned_over(tmp_path):
     )
 
 
+def test_a_picture_in_a_bigtiff_comes_with_what_is_said_of_it(tmp_path):
+    pixels = noise((13, 17, 3), "uint8")
+    words = {"description": "words", "metadata": None, "extratags": [(274, 3, 1, 6, True)]}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", bigtiff=True, **words)
+    picture = image.read(tmp_path / "a.tif")
+    assert np.array_equal(picture.frame.planes[0], pixels)
+    assert picture.metadata.turned
+    back = written(tmp_path / "b.part", picture)
+    assert back.own["texts"][270] == "words"
+
+
+@pytest.mark.parametrize("metadata", [{}, None])
+def test_a_thumbnail_before_the_picture_is_not_taken_for_it(tmp_path, metadata):
+    pixels = noise((16, 20, 3), "uint8")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        about = {"photometric": "rgb", "metadata": metadata}
+        file.write(pixels[::4, ::4], subfiletype=1, **about)
+        file.write(pixels, extratags=[(274, 3, 1, 6, True)], **about)
+    assert format_of(tmp_path / "a.tif") == "tiff"
+    picture = image.read(tmp_path / "a.tif")
+    assert np.array_equal(picture.frame.planes[0], pixels)
+    assert picture.metadata.turned
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 def test_profile_exif_xmp_and_size_on_paper_go_over(tmp_path, suffix):
     source = Image.fromarray(noise((13, 17, 3), "uint8"))

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from raster_files import MICROSCOPE, enlarge, noise, read, whole, write
 
 from srpipe.errors import ConfigError, MediaError
@@ -228,3 +229,35 @@ def test_tiles_that_two_windows_share_are_unpacked_once(tmp_path, monkeypatch):
     source._file.filehandle.close()
     source.read(whole(source.raster))
     source.close()
+
+
+@pytest.mark.parametrize("metadata", [{}, None])
+def test_pages_that_were_written_one_by_one_are_one_stack(tmp_path, metadata):
+    pixels = noise((3, 20, 30, 3), "uint8")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in pixels:
+            file.write(page, photometric="rgb", metadata=metadata)
+    raster, back, _ = read(tmp_path / "a.tif")
+    assert (raster.axes, raster.shape) == ("CZYX", (1, 3, 3, 20, 30))
+    assert np.array_equal(np.moveaxis(back[0], 0, -1), pixels)
+
+
+@pytest.mark.parametrize("second", [(10, 9, 3), (20, 30)])
+@pytest.mark.parametrize("metadata", [{}, None])
+def test_pages_of_several_kinds_are_refused_and_not_left_out(tmp_path, second, metadata):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for shape in ((20, 30, 3), second):
+            colour = "rgb" if len(shape) == 3 else "minisblack"
+            file.write(noise(shape, "uint8"), photometric=colour, metadata=metadata)
+    with pytest.raises(MediaError, match=r"has pages that differ in size.*split it"):
+        open_raster(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("metadata", [{}, None])
+def test_a_thumbnail_before_the_image_is_not_taken_for_it(tmp_path, metadata):
+    pixels = noise((20, 30, 3), "float32")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        about = {"photometric": "rgb", "metadata": metadata}
+        file.write(pixels[::4, ::4], subfiletype=1, **about)
+        file.write(pixels, **about)
+    assert np.array_equal(read(tmp_path / "a.tif")[1][0, :, 0], np.moveaxis(pixels, -1, 0))

@@ -41,6 +41,8 @@ READABLE = (
     *(PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE),
     *(PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR),
 )
+PLAIN = ("shaped", "uniform", "generic")  # series that tifffile makes of pages no format explains
+ORIENTATION, SHORT = 274, 3
 UNITS = {2: "inch", 3: "centimeter"}  # of the ResolutionUnit tag
 RGBA = ("red", "green", "blue", "alpha")
 
@@ -51,7 +53,8 @@ class OmeTiffSource:
     Raises
     ------
     MediaError
-        If it is damaged, or its pixels are classes, complex numbers or in other files.
+        If it is damaged, its pages are of several kinds, or its pixels are classes, complex
+        numbers or in other files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,6 +63,7 @@ class OmeTiffSource:
         with reading(path, NAME):
             self._file = tifffile.TiffFile(path)
             try:
+                self._file = _stacked(self._file, path)
                 self._pages = _pages(self._file, path)
                 self.raster = _described(self._file, self._pages, path)
             except BaseException:
@@ -251,8 +255,34 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
                 level = level.halved(f"level-{number + 1}")
 
 
+def _stacked(file: tifffile.TiffFile, path: Path) -> tifffile.TiffFile:
+    """The file; pages that are alike are one stack in it, though they were written one by one."""
+    apart = _whole(file)
+    if len(apart) == 1 or apart[0].kind != "shaped":
+        return file
+    with tifffile.TiffFile(path, is_shaped=False) as again:
+        complete = sum(s.size for s in _whole(again)) == sum(s.size for s in apart)
+    if not complete:  # some of its pixels are in no page
+        return file
+    file.close()
+    return tifffile.TiffFile(path, is_shaped=False)
+
+
+def _whole(file: tifffile.TiffFile) -> list[Any]:
+    """The images in it, but for smaller copies and masks of others."""
+    every: Any = file.series
+    whole = [s for s in every if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
+    return whole or every[:1]
+
+
 def _pages(file: tifffile.TiffFile, path: Path) -> _Pages:
-    series: Any = file.series[0]
+    whole = _whole(file)
+    series = whole[0]
+    if len(whole) > 1 and series.kind in PLAIN:
+        raise MediaError(
+            f"{path} has pages that differ in size, colours or number type, and a stack has one of"
+            " each; split it into a file for each kind"
+        )
     key = series.keyframe
     own, photometric = key.axes, key.photometric
     if photometric == PHOTOMETRIC.PALETTE:
@@ -291,6 +321,8 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
     root = ome.described(str(file.ome_metadata), path) if file.is_ome else None
     if root is not None and ome.images(root) > 1:
         notices.append(f"{path}: only the first of its {ome.images(root)} images is enlarged")
+    if root is None and len(_whole(file)) > 1:
+        notices.append(f"{path}: only the first of its {len(_whole(file))} images is enlarged")
     if root is not None and any(element.tag.endswith("}ROI") for element in root):
         notices.append(f"{path}: its regions of interest would no longer fit, and are left out")
     raster = Raster(

@@ -16,7 +16,7 @@ import tifffile
 from srpipe.errors import ConfigError, MediaError
 from srpipe.io.picture import PIXELS_MAX
 from srpipe.io.raster import Grid, Raster, RasterSink, RasterSource, reading
-from srpipe.io.tiff import COLOURED, GEO, GREY
+from srpipe.io.tiff import COLOURED, GEO, GREY, first_page
 
 RPC = 50844
 ZARR = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
@@ -189,7 +189,7 @@ def _tiff_format(file: tifffile.TiffFile) -> str | None:
     pages: Any = file.pages
     if not len(pages):
         raise ValueError("it ends before its first page")
-    first = pages[0]
+    first = first_page(file)
     if any(first.tags.get(tag) for tag in (*GEO, RPC)):
         return "geotiff"
     if file.is_ome or file.is_imagej:

@@ -37,7 +37,7 @@ def read(path: Path) -> Picture:
         If it is absurdly large.
     """
     with tifffile.TiffFile(path) as file:
-        page: Any = file.pages.first
+        page = first_page(file)
         check_size(page.imagelength, page.imagewidth, path)
         pixels = _pixels(page)
         tags = page.tags
@@ -45,10 +45,10 @@ def read(path: Path) -> Picture:
             frame=frame_of(pixels),
             metadata=Metadata(
                 icc=page.iccprofile,
-                exif=_exif(path),
+                exif=_exif(path, file, page),
                 xmp=_bytes(tags.valueof(XMP)),
                 density=_density(page),
-                inches=page.tags.valueof(296, INCH) in (INCH, CENTIMETRE),
+                inches=tags.valueof(296, INCH) in (INCH, CENTIMETRE),
             ),
             format="tiff",
             own=_own(page),
@@ -85,6 +85,13 @@ def write(part: Path, picture: Picture) -> None:
         _append_directories(part, exif)
 
 
+def first_page(file: tifffile.TiffFile) -> Any:
+    """The first page that is neither a smaller copy of another one nor its mask."""
+    pages: Any = file.pages
+    whole = (page for page in pages if not (page.is_reduced or page.is_mask))
+    return next(whole, pages.first)
+
+
 def _pixels(page: Any) -> np.ndarray:
     """Pixels (H, W) or (H, W, C), black at 0, palette looked up."""
     pixels = page.asarray()
@@ -112,11 +119,12 @@ def _own(page: Any) -> dict[str, Any]:
     }
 
 
-def _exif(path: Path) -> bytes | None:
-    """What the file says in EXIF's terms, as EXIF of its own; None where it says nothing."""
+def _exif(path: Path, file: tifffile.TiffFile, page: Any) -> bytes | None:
+    """What a page says in EXIF's terms, as EXIF of its own; None where it says nothing."""
     every, said = Image.Exif(), Image.Exif()
-    with path.open("rb") as file:
-        every.load_from_fp(file)
+    every.bigtiff, every.endian = file.is_bigtiff, file.byteorder
+    with path.open("rb") as opened:
+        every.load_from_fp(opened, page.offset)
         for tag, value in every.items():
             if tag in SAID:
                 said[tag] = value
