@@ -140,6 +140,39 @@ def test_white_is_zero_tiff_is_turned_over(tmp_path):
     )
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_luma_and_chroma_of_a_tiff_become_rgb(tmp_path, dtype, channels):
+    rgb = np.array([[[200, 30, 30], [0, 0, 0]], [[255, 255, 255], [20, 90, 250]]], np.uint8)
+    ycbcr = np.array(Image.fromarray(rgb).convert("YCbCr")).astype(dtype)
+    high = np.iinfo(dtype).max // 255
+    pixels = np.concatenate([ycbcr * high, np.full((2, 2, channels - 3), 7, dtype)], -1)
+    ends = [end * high for end in (0, 255, 128, 255, 128, 255)]
+    tifffile.imwrite(
+        *(tmp_path / "a.tif", pixels),
+        photometric="ycbcr",
+        planarconfig="contig",
+        extrasamples=["unassalpha"] * (channels - 3) or None,
+        extratags=[(532, 5, 6, [n for end in ends for n in (end, 1)], True)],
+    )
+    picture = image.read(tmp_path / "a.tif")
+    found = picture.frame.planes[0]
+    assert np.abs(found[..., :3].astype(int) - rgb.astype(int) * high).max() <= 2 * high
+    assert (found[..., 3:] == 7).all()
+    assert np.array_equal(written(tmp_path / "b.part", picture).frame.planes[0], found)
+
+
+def test_luma_and_chroma_without_a_word_of_their_ends_become_rgb(tmp_path):
+    Image.new("RGB", (8, 8), (200, 30, 30)).convert("YCbCr").save(tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        at = file.pages[0].tags[532].offset
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[at : at + 2] = struct.pack("<H", 65000)  # a tag that means nothing
+    (tmp_path / "a.tif").write_bytes(data)
+    found = image.read(tmp_path / "a.tif").frame.planes[0]
+    assert np.abs(found.astype(int) - (200, 30, 30)).max() <= 1
+
+
 def test_a_picture_in_a_bigtiff_comes_with_what_is_said_of_it(tmp_path):
     pixels = noise((13, 17, 3), "uint8")
     words = {"description": "words", "metadata": None, "extratags": [(274, 3, 1, 6, True)]}

@@ -261,3 +261,10 @@ def test_a_thumbnail_before_the_image_is_not_taken_for_it(tmp_path, metadata):
         file.write(pixels[::4, ::4], subfiletype=1, **about)
         file.write(pixels, **about)
     assert np.array_equal(read(tmp_path / "a.tif")[1][0, :, 0], np.moveaxis(pixels, -1, 0))
+
+
+def test_luma_and_chroma_that_would_be_taken_for_rgb_are_refused(tmp_path):
+    page = Image.new("RGB", (32, 32), (200, 30, 30)).convert("YCbCr")
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    with pytest.raises(MediaError, match="holds YCBCR; convert it to grey or RGB"):
+        open_raster(tmp_path / "a.tif")

@@ -32,6 +32,7 @@ from srpipe.io.raster import (
     check_raster,
     reading,
 )
+from srpipe.io.tiff import stays_ycbcr
 from srpipe.validity import valid_of
 
 NAME = "TIFF"
@@ -287,7 +288,7 @@ def _pages(file: tifffile.TiffFile, path: Path) -> _Pages:
     own, photometric = key.axes, key.photometric
     if photometric == PHOTOMETRIC.PALETTE:
         raise MediaError(f"{path} has a palette, which stacks may not; convert it to grey or RGB")
-    if photometric not in READABLE:
+    if photometric not in READABLE or stays_ycbcr(key):
         raise MediaError(f"{path} holds {photometric.name}; convert it to grey or RGB")
     if key.bitspersample % 8 or key.dtype is None:
         raise MediaError(f"{path} has numbers of {key.bitspersample} bits; convert them to 8 or 16")

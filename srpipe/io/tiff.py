@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from srpipe.errors import MediaError
 from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 GEO = (33550, 33922, 34264, 34735, 42112, 42113)  # GeoTIFF 1.1, and what GDAL adds
@@ -21,6 +22,9 @@ ORIENTATION, XMP, EXIF, GPS = 274, 700, 34665, 34853
 KEPT = (33723, 34377)  # IPTC and Photoshop, as they are
 COLOURED = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, tifffile.PHOTOMETRIC.PALETTE)
 GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+TO_RGB = (6, 7, 33007, 34892)  # compressions (JPEG, all of them) whose decoder turns YCbCr to RGB
+LUMA, BLACK_AND_WHITE = 529, 532
+BT601 = (299, 1000, 587, 1000, 114, 1000)  # shares of red, green and blue in luma, as fractions
 LOSSLESS = ("LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA")
 NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 BYTE, TEXT, SHORT, LONG = 1, 2, 3, 4
@@ -34,12 +38,12 @@ def read(path: Path) -> Picture:
     Raises
     ------
     MediaError
-        If it is absurdly large.
+        If it is absurdly large, or packed in a way that nothing here unpacks.
     """
     with tifffile.TiffFile(path) as file:
         page = first_page(file)
         check_size(page.imagelength, page.imagewidth, path)
-        pixels = _pixels(page)
+        pixels = _pixels(page, path)
         tags = page.tags
         return Picture(
             frame=frame_of(pixels),
@@ -92,8 +96,17 @@ def first_page(file: tifffile.TiffFile) -> Any:
     return next(whole, pages.first)
 
 
-def _pixels(page: Any) -> np.ndarray:
-    """Pixels (H, W) or (H, W, C), black at 0, palette looked up."""
+def stays_ycbcr(page: Any) -> bool:
+    """Whether what is unpacked of a page is luma and chroma, and not RGB."""
+    return page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression not in TO_RGB
+
+
+def _pixels(page: Any, path: Path) -> np.ndarray:
+    """Pixels (H, W) or (H, W, C), black at 0, palette looked up, RGB rather than YCbCr."""
+    if stays_ycbcr(page) and page.is_subsampled:
+        raise MediaError(
+            f"{path} has YCbCr of fewer samples of chroma without JPEG; convert it to RGB"
+        )
     pixels = page.asarray()
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
         pixels = np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
@@ -102,7 +115,28 @@ def _pixels(page: Any) -> np.ndarray:
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         grey = pixels[..., :1] if pixels.ndim == 3 else pixels
         np.subtract(np.iinfo(page.dtype).max, grey, out=grey)
-    return pixels
+    return _rgb(pixels, page) if stays_ycbcr(page) else pixels
+
+
+def _rgb(ycbcr: np.ndarray, page: Any) -> np.ndarray:
+    """RGB of luma and chroma, opacity as it is; TIFF 6.0, sections 20 and 21."""
+    white, middle = np.iinfo(ycbcr.dtype).max, np.iinfo(ycbcr.dtype).max // 2 + 1
+    usual = [value for end in (0, white, middle, white, middle, white) for value in (end, 1)]
+    red, green, blue = _fractions(page, LUMA, BT601)
+    low, high = _fractions(page, BLACK_AND_WHITE, usual).reshape(3, 2).T
+    coding = np.array([white, white // 2, white // 2])
+    y, cb, cr = np.moveaxis((ycbcr[..., :3] - low) * coding / (high - low), -1, 0)
+    r, b = y + cr * (2 - 2 * red), y + cb * (2 - 2 * blue)
+    rgb = np.stack([r, (y - red * r - blue * b) / green, b], -1)
+    turned = ycbcr.copy()
+    turned[..., :3] = np.rint(rgb).clip(0, white)
+    return turned
+
+
+def _fractions(page: Any, tag: int, usual: Any) -> np.ndarray:
+    """The numbers of a tag that holds fractions."""
+    tops, bottoms = np.reshape(page.tags.valueof(tag) or usual, (-1, 2)).T
+    return np.asarray(tops / bottoms)
 
 
 def _own(page: Any) -> dict[str, Any]:
