@@ -197,6 +197,14 @@ def test_a_thumbnail_before_the_picture_is_not_taken_for_it(tmp_path, metadata):
     assert picture.metadata.turned
 
 
+@pytest.mark.parametrize("damaged", [b"garbage garbage", b"II*\0\xff\xff\xff\xff", b"II"])
+def test_damaged_exif_of_another_format_is_left_out_of_a_tiff(tmp_path, damaged):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=image.EXIF_MARK + damaged)
+    picture = image.read(tmp_path / "a.jpg")
+    assert picture.metadata.exif == damaged
+    assert written(tmp_path / "b.tif", picture.converted("tiff")).metadata.exif is None
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 def test_profile_exif_xmp_and_size_on_paper_go_over(tmp_path, suffix):
     source = Image.fromarray(noise((13, 17, 3), "uint8"))

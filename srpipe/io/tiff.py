@@ -65,9 +65,7 @@ def write(part: Path, picture: Picture) -> None:
     pixels = picture.frame.planes[0]
     alpha = picture.frame.layout.alpha
     big = pixels.nbytes > CLASSIC_BYTES_MAX
-    exif = Image.Exif()
-    if about.exif and not big:
-        exif.load(about.exif)
+    exif = _loaded(about.exif) if about.exif and not big else Image.Exif()
     tifffile.imwrite(
         part,
         pixels[..., 0] if pixels.shape[2] == 1 else pixels,
@@ -166,6 +164,18 @@ def _exif(path: Path, file: tifffile.TiffFile, page: Any) -> bytes | None:
             if inside := every.get_ifd(directory):
                 said[directory] = inside
     return said.tobytes().removeprefix(b"Exif\0\0") if len(said) else None
+
+
+def _loaded(exif: bytes) -> Image.Exif:
+    """EXIF with all its directories; empty where it is damaged."""
+    loaded = Image.Exif()
+    try:
+        loaded.load(exif)
+        for code in (EXIF, GPS):
+            loaded.get_ifd(code)
+    except Exception:  # Pillow raises what it likes over damaged bytes
+        return Image.Exif()
+    return loaded
 
 
 def _density(page: Any) -> tuple[float, float] | None:
