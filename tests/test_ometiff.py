@@ -263,6 +263,13 @@ def test_a_thumbnail_before_the_image_is_not_taken_for_it(tmp_path, metadata):
     assert np.array_equal(read(tmp_path / "a.tif")[1][0, :, 0], np.moveaxis(pixels, -1, 0))
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_numbers_are_of_the_type_that_numpy_calls_so(tmp_path, dtype, order):
+    tifffile.imwrite(tmp_path / "a.tif", noise((20, 30), dtype), byteorder=order)
+    assert read(tmp_path / "a.tif")[0].dtype.char == np.dtype(dtype).char
+
+
 def test_luma_and_chroma_that_would_be_taken_for_rgb_are_refused(tmp_path):
     page = Image.new("RGB", (32, 32), (200, 30, 30)).convert("YCbCr")
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page])

@@ -328,7 +328,7 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
         notices.append(f"{path}: its regions of interest would no longer fit, and are left out")
     raster = Raster(
         shape=shape,
-        dtype=np.dtype(pages.dtype).newbyteorder("="),
+        dtype=np.dtype(pages.dtype.name),  # in this machine's order, and of its usual type
         format="ometiff",
         axes="".join(a for a in "TCZ" if a in pages.roles or (a == "C" and samples > 1)) + "YX",
         bands=_bands(file, pages, root),
