@@ -275,3 +275,23 @@ def test_luma_and_chroma_that_would_be_taken_for_rgb_are_refused(tmp_path):
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
     with pytest.raises(MediaError, match="holds YCBCR; convert it to grey or RGB"):
         open_raster(tmp_path / "a.tif")
+
+
+def test_profile_orientation_and_words_go_along(tmp_path):
+    tifffile.imwrite(
+        *(tmp_path / "a.tif", noise((20, 30, 3), "float32")),
+        photometric="rgb",
+        metadata=None,
+        description="füße\x1b & more".encode(),
+        iccprofile=b"profile of forty bytes or so, never read",
+        extratags=[(274, 3, 1, 6, True)],
+    )
+    once = enlarge(tmp_path / "a.tif", tmp_path / "b.ome.tif", 2)
+    with tifffile.TiffFile(enlarge(once, tmp_path / "c.ome.tif", 2)) as file:
+        page = file.pages[0]
+        assert page.iccprofile == b"profile of forty bytes or so, never read"
+        assert page.tags.valueof(274) == 6
+        root = ElementTree.fromstring(file.ome_metadata)
+    image = root.find(f"{{{ome.SPACE}}}Image")
+    assert image[0].text == "füße & more"
+    assert [element.tag.rpartition("}")[2] for element in image] == ["Description", "Pixels"]

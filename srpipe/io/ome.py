@@ -150,6 +150,9 @@ def _skeleton(raster: Raster, samples: int) -> Element:
     root = Element(f"{{{SPACE}}}OME", {"Creator": f"srpipe {version('srpipe')}"})
     root.set("{http://www.w3.org/2001/XMLSchema-instance}schemaLocation", SCHEMA)
     image = ElementTree.SubElement(root, f"{{{SPACE}}}Image", {"ID": "Image:0"})
+    if words := raster.own.get("description"):
+        said = ElementTree.SubElement(image, f"{{{SPACE}}}Description")
+        said.text = "".join(c for c in words if c.isprintable() or c in "\n\t")  # others break XML
     pixels = ElementTree.SubElement(image, f"{{{SPACE}}}Pixels", {"ID": "Pixels:0"})
     for i, band in enumerate(raster.bands[::samples]):
         about = {"ID": f"Channel:0:{i}", "SamplesPerPixel": str(samples)}

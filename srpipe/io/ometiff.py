@@ -223,6 +223,8 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
     count = levels(*raster.shape[3:], TILE)
     samples = raster.own.get("samples", 1)
     photometric = raster.own.get("photometric") or ("rgb" if samples > 2 else "minisblack")
+    way_up = raster.own.get("orientation")
+    shown = {"extratags": [(ORIENTATION, SHORT, 1, way_up, True)]} if way_up else {}
     extra = samples - 3 if photometric == "rgb" else samples - 1
     with tifffile.TiffWriter(
         part, bigtiff=raster.nbytes * 4 / 3 > CLASSIC_BYTES_MAX, byteorder="<", ome=False
@@ -250,7 +252,8 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
                 software=False,
                 maxworkers=1,
                 buffersize=KEPT_BYTES // 4,
-                **(_resolution(raster.world) if first else {}),
+                iccprofile=raster.own.get("icc") if first else None,
+                **(_resolution(raster.world) | shown if first else {}),
             )
             if number + 1 < count:
                 level = level.halved(f"level-{number + 1}")
@@ -339,6 +342,7 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
             "samples": samples if key.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1,
             "photometric": "miniswhite" if key.photometric == PHOTOMETRIC.MINISWHITE else None,
             "extra": int(key.extrasamples[0]) if key.extrasamples else 0,
+            **_said(key, explained=root is not None or file.is_imagej),
         },
         record=ome.record(root) if root is not None else None,
         notices=tuple(notices),
@@ -346,6 +350,21 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
     unpacked = 0 if pages.offset is not None else _segment_bytes(key)
     check_raster(raster, path, segment_bytes=unpacked)
     return raster
+
+
+def _said(key: Any, *, explained: bool) -> dict[str, Any]:
+    """What tags say of how it is shown and what it is.
+
+    Parameters
+    ----------
+    explained : whether the words in its description are a format's own
+    """
+    said = {"icc": key.iccprofile}
+    if (way_up := key.tags.valueof(ORIENTATION)) in range(1, 9):
+        said["orientation"] = way_up
+    if not (explained or key.is_shaped):
+        said["description"] = key.description
+    return {name: value for name, value in said.items() if value}
 
 
 def _bands(file: Any, pages: _Pages, root: Any) -> tuple[Band, ...]:
