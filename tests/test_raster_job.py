@@ -754,3 +754,48 @@ def test_what_is_projected_agrees_with_its_input(tmp_path, settings, small):
         facts = json.loads((tmp_path / f"{target.name}.report.json").read_text())
         rmse.append(facts["agreement"]["bands"][0]["rmse"])
     assert rmse[1] < rmse[0] / 50
+
+
+# --- from one format into another --------------------------------------------------------------
+
+
+def test_a_stack_goes_into_zarr_and_comes_back(tmp_path, settings):
+    pixels = noise((1, 1, 3, 30, 40), "uint16")
+    source = write(tmp_path / "in.ome.tif", pixels, "ometiff")
+    between = write(tmp_path / "in.ome.zarr", pixels, "omezarr")
+    for start in (
+        source,
+        jobs.upscale(source, tmp_path / "a.ome.zarr", settings()).target,
+        between,
+    ):
+        result = jobs.upscale(start, tmp_path / "b.ome.tif", settings(overwrite=True))
+        assert np.array_equal(read(result.target)[1], enlarged(read(start)[1], 2))
+        assert "lies" not in " ".join(result.notices)
+
+
+def test_an_origin_that_a_format_cannot_say_is_left_out_and_told(tmp_path, settings):
+    world = World(affine=(0.5, 0, 70, 0, 0.25, 9), units=("micrometer", "micrometer"))
+    pixels = noise((1, 1, 1, 30, 40), "uint16")
+    source = write(tmp_path / "in.ome.zarr", pixels, "omezarr", world=world)
+    result = jobs.upscale(source, tmp_path / "out.ome.tif", settings())
+    assert read(result.target)[0].world.affine == (0.25, 0, 0, 0, 0.125, 0)
+    said = "where its first pixel lies (x 70, y 9) is left out of OME-TIFF"
+    assert said in " ".join(result.notices)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_wide_numbers_of_a_tiff_go_into_zarr(tmp_path, settings, dtype):
+    pytest.importorskip("zarr")
+    pixels = (np.arange(1200).reshape(30, 40) * 3).astype(dtype)
+    tifffile.imwrite(tmp_path / "in.tif", pixels)
+    result = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.ome.zarr", settings())
+    assert np.array_equal(read(result.target)[1][0, 0, 0], enlarged(pixels, 2))
+
+
+def test_how_a_tiff_is_shown_is_told_where_it_is_left_out(tmp_path, settings):
+    pytest.importorskip("zarr")
+    pixels = noise((30, 40), "float32")
+    about = {"metadata": None, "extratags": [(274, 3, 1, 6, True)]}
+    tifffile.imwrite(tmp_path / "in.tif", pixels, **about)
+    result = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.ome.zarr", settings())
+    assert "which way up it is shown is left out of OME-Zarr" in " ".join(result.notices)

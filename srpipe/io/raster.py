@@ -188,6 +188,15 @@ class World:
         """Whether it refers to the ground."""
         return bool(self.crs or self.points or self.rpc)
 
+    @property
+    def at_zero(self) -> "World":
+        """The same sizes, with the outer corner of the first pixel of the first plane at 0."""
+        affine = self.affine
+        if affine:
+            affine = (*affine[:2], 0.0, *affine[3:5], 0.0)
+        depth, time = (step and replace(step, start=0.0) for step in (self.depth, self.time))
+        return replace(self, affine=affine, depth=depth, time=time)
+
     def enlarged(self, scale: int) -> "World":
         """The same place for ``scale`` times the pixels along Y and X: all corners stay."""
         affine = self.affine

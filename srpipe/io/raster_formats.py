@@ -5,7 +5,7 @@ fits into memory. It is a raster if its tags put it on a map (GeoTIFF) or under 
 ImageJ), or if it has more pages, more bands, other numbers, or more pixels than a picture.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -34,6 +34,7 @@ class RasterFormat:
     suffixes : how its files are named; the first one is the usual one
     module, source : what reads it; the module's `sink` writes it, and its `check` refuses
     extra : what brings the package it needs, and how that is called
+    origin : whether it can say where the first pixel lies
     """
 
     title: str
@@ -41,6 +42,7 @@ class RasterFormat:
     module: str
     source: str
     extra: tuple[str, str] | None = None
+    origin: bool = True
 
 
 RASTERS: dict[str, RasterFormat] = {
@@ -49,6 +51,7 @@ RASTERS: dict[str, RasterFormat] = {
         suffixes=(".ome.tif", ".ome.tiff", ".tif", ".tiff"),
         module="ometiff",
         source="OmeTiffSource",
+        origin=False,
     ),
     "geotiff": RasterFormat(
         title="GeoTIFF",
@@ -110,6 +113,26 @@ def target_format(target: Path, raster: Raster) -> str:
     if raster.format in named and not name.endswith((".ome.tif", ".ome.tiff")):
         return raster.format
     return named[0]
+
+
+def as_held(raster: Raster, name: str) -> Raster:
+    """A raster on its way into a format, without what that cannot say; see `left_out`."""
+    held = raster.converted(name)
+    return held if RASTERS[name].origin else replace(held, world=held.world.at_zero)
+
+
+def left_out(raster: Raster, name: str) -> list[str]:
+    """What a format cannot say of a raster that can do without it, in words."""
+    words = {"icc": "its colour profile", "orientation": "which way up it is shown"}
+    words |= {"description": "its description"}
+    lost = [words[key] for key in words if raster.own.get(key) and name != raster.format]
+    world = raster.world
+    a, _, x, _, e, y = world.affine or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    starts = [step.start for step in (world.depth, world.time) if step]
+    usual = (x, y) in ((0, 0), (-a / 2, -e / 2)) and not any(starts)  # a corner or centre at 0
+    if not (RASTERS[name].origin or usual):
+        lost.append(f"where its first pixel lies (x {x:g}, y {y:g})")
+    return lost
 
 
 def raster_suffix(path: Path) -> str:

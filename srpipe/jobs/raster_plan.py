@@ -10,7 +10,14 @@ from srpipe import trust, zoo
 from srpipe.blocks import Numbers
 from srpipe.errors import ConfigError
 from srpipe.io.raster import TILE, Grid, Raster, grid_for
-from srpipe.io.raster_formats import open_raster, open_sink, target_format
+from srpipe.io.raster_formats import (
+    RASTERS,
+    as_held,
+    left_out,
+    open_raster,
+    open_sink,
+    target_format,
+)
 from srpipe.jobs.size import network
 from srpipe.jobs.target import check_space, is_zarr, part_of
 from srpipe.pixels import Range
@@ -61,7 +68,11 @@ def look(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:
     with closing(open_raster(source)) as opened:
         raster = opened.raster
     larger = raster.enlarged(entry.scale)
-    larger = larger.converted(target_format(target, larger))
+    name = target_format(target, larger)
+    lost = [
+        f"{source}: {what} is left out of {RASTERS[name].title}" for what in left_out(raster, name)
+    ]
+    larger = as_held(larger, name)
     grid = grid_for(larger.shape, entry.scale, side=_side(larger, entry))
     part = part_of(target)
     open_sink(larger.format, part, larger, grid, part)  # or it cannot hold it
@@ -75,7 +86,7 @@ def look(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:
         "raster": RasterPlan(
             source=raster, target=larger, grid=grid, numbers=_numbers(raster, settings)
         ),
-        "notices": raster.notices,
+        "notices": (*raster.notices, *lost),
     }
 
 
