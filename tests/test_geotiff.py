@@ -223,3 +223,11 @@ def test_pieces_that_must_be_unpacked_whole_have_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("srpipe.io.raster.SEGMENT_BYTES_MAX", 1000)
     with pytest.raises(MediaError, match=r"packed in pieces of .* store it in tiles of 512 px"):
         open_raster(path)
+
+
+def test_a_tag_that_only_begins_like_the_record_goes_along(tmp_path):
+    pixels = noise((1, 8, 8), "uint16")
+    source = made(tmp_path / "a.tif", pixels, tags={"srpipe_note": "mine", "srpipe": "{}"})
+    raster = read(enlarge(source, tmp_path / "b.tif", 2))[0]
+    assert raster.own["tags"][""]["srpipe_note"] == "mine"
+    assert raster.record is None

@@ -255,7 +255,7 @@ def _bits(file: Any) -> int | None:
 def _tags(file: Any) -> dict[str, dict[str, str]]:
     """Tags by name space, "" first."""
     spaces = [space for space in file.tag_namespaces() if space not in OF_THE_FILE]
-    plain = {k: v for k, v in file.tags().items() if not k.startswith((*PAST, RECORD))}
+    plain = {k: v for k, v in file.tags().items() if k != RECORD and not k.startswith(PAST)}
     return {"": plain, **{space: file.tags(ns=space) for space in spaces if space}}
 
 
