@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import threading
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from srpipe import jobs
 from srpipe.errors import Cancelled, ConfigError, MediaError, TargetError
+from srpipe.io import xmp
 from srpipe.jobs import job
 from srpipe.jobs.target import published
 from srpipe.settings import RunSettings
@@ -298,3 +300,13 @@ def test_memory_is_given_back_after_each_unit_failed_or_not(monkeypatch):
     units = [job.Unit(name, 1, {}) for name in "abc"]
     job.one_by_one(make, units, done=lambda receipt: None, cancelled=threading.Event())
     assert said == ["a", "given back", "b", "given back", "c", "given back"]
+
+
+def test_a_note_of_somebody_else_under_the_records_name_is_no_record(tmp_path, settings):
+    for words in (b"hello", b"\xff"):
+        packet = xmp.noted(None, "WORDS").replace(b"WORDS", words)
+        Image.fromarray(noise((9, 7, 3))).save(tmp_path / "in.jpg", xmp=packet)
+        result = jobs.upscale(tmp_path / "in.jpg", None, settings(overwrite=True))
+        with Image.open(result.target) as image:
+            record = json.loads(xmp.note_in(image.info["xmp"]))
+        assert "record" not in record["input"]

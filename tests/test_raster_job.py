@@ -799,3 +799,11 @@ def test_how_a_tiff_is_shown_is_told_where_it_is_left_out(tmp_path, settings):
     tifffile.imwrite(tmp_path / "in.tif", pixels, **about)
     result = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.ome.zarr", settings())
     assert "which way up it is shown is left out of OME-Zarr" in " ".join(result.notices)
+
+
+def test_a_tag_of_somebody_else_under_the_records_name_is_no_record(tmp_path, settings):
+    pixels = noise((1, 1, 1, 30, 40), "uint16")
+    source = write(tmp_path / "in.tif", pixels, "geotiff", own={"tags": {"": {"srpipe": "hello"}}})
+    assert read(source)[0].record == "hello"
+    record = json.loads(read(jobs.upscale(source, None, settings()).target)[0].record)
+    assert "record" not in record["input"]

@@ -41,4 +41,4 @@ def noted(xmp: bytes | None, text: str) -> bytes | None:
 def note_in(xmp: bytes | None) -> str | None:
     """The text that `noted` put there."""
     found = _NOTE.search(xmp or b"")
-    return unescape(found[1].decode()) if found else None
+    return unescape(found[1].decode(errors="replace")) if found else None

@@ -1,7 +1,6 @@
 """Enlarge one still picture."""
 
 import itertools
-import json
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -130,14 +129,14 @@ def _batch_of(plan: Plan) -> tuple[Any, ...]:
 
 def _record(plan: Plan, picture: Picture, upscaler: Upscaler, clipped: int) -> dict[str, Any]:
     """Where the result comes from."""
-    bits, earlier = picture.frame.layout.bits, xmp.note_in(picture.metadata.xmp)
+    bits = picture.frame.layout.bits
     return provenance.record(
         plan,
         normalisation="none" if bits == 32 else f"0 to {2**bits - 1} are 0 to 1",
         device=str(upscaler.device),
         precision=upscaler.precision,
         counts={"clipped": clipped},
-        earlier=earlier and json.loads(earlier),
+        earlier=provenance.earlier(xmp.note_in(picture.metadata.xmp)),
     )
 
 

@@ -74,6 +74,14 @@ def text(found: Mapping[str, Any]) -> str:
     return json.dumps(found)
 
 
+def earlier(note: str | None) -> Any:
+    """The record in a note that an input carries; None where it is none of srpipe's."""
+    try:
+        return json.loads(note) if note else None
+    except ValueError:  # somebody else's words under the same name
+        return None
+
+
 def asked(settings: RunSettings) -> dict[str, Any]:
     """The settings that decide about the numbers and are not the default."""
     told = {field.name: field.default for field in fields(settings) if field.name not in NOT_TOLD}

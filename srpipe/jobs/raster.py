@@ -4,7 +4,6 @@ A unit is a block of the target that lies on its write grid, so that no two unit
 file. What it needs of the source it reads itself, with what the network sees around it.
 """
 
-import json
 import os
 import threading
 import time
@@ -199,14 +198,13 @@ class _Run:
     def _record(self, numbers: Numbers, receipts: Sequence[Receipt]) -> dict[str, Any]:
         """Where the result comes from."""
         devices, precisions = _ways(receipts)
-        earlier = self._raster.source.record
         return provenance.record(
             self._plan,
             normalisation=f"{numbers.range.low:.17g} to {numbers.range.high:.17g} are 0 to 1",
             device=", ".join(devices),
             precision=", ".join(precisions),
             counts=asdict(_counts(receipts)),
-            earlier=None if earlier is None else json.loads(earlier),
+            earlier=provenance.earlier(self._raster.source.record),
         )
 
     def _tell(
