@@ -197,6 +197,15 @@ def test_a_thumbnail_before_the_picture_is_not_taken_for_it(tmp_path, metadata):
     assert picture.metadata.turned
 
 
+def test_a_preview_is_not_taken_for_the_picture_of_a_raw_file(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        about = {"photometric": "rgb", "metadata": None}
+        file.write(noise((4, 5, 3), "uint8"), subfiletype=1, subifds=1, **about)
+        file.write(noise((16, 20, 3), "uint8"), **about)
+    with pytest.raises(MediaError, match=r"a\.tif shows no more than a preview.*develop it"):
+        image.read(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("damaged", [b"garbage garbage", b"II*\0\xff\xff\xff\xff", b"II"])
 def test_damaged_exif_of_another_format_is_left_out_of_a_tiff(tmp_path, damaged):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=image.EXIF_MARK + damaged)

@@ -88,10 +88,22 @@ def write(part: Path, picture: Picture) -> None:
 
 
 def first_page(file: tifffile.TiffFile) -> Any:
-    """The first page that is neither a smaller copy of another one nor its mask."""
+    """The first page that is neither a smaller copy of another one nor its mask.
+
+    Raises
+    ------
+    MediaError
+        If there are only previews, and the picture is below them, as in a camera's raw file.
+    """
     pages: Any = file.pages
     whole = (page for page in pages if not (page.is_reduced or page.is_mask))
-    return next(whole, pages.first)
+    found = next(whole, pages.first)
+    if found.is_reduced and found.subifds:
+        raise MediaError(
+            f"{file.filehandle.path} shows no more than a preview of its picture, as raw files of"
+            " cameras do; develop it into a TIFF first"
+        )
+    return found
 
 
 def stays_ycbcr(page: Any) -> bool:
