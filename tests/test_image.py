@@ -206,6 +206,15 @@ def test_a_preview_is_not_taken_for_the_picture_of_a_raw_file(tmp_path):
         image.read(tmp_path / "a.tif")
 
 
+def test_a_note_of_the_shape_before_is_not_written_of_a_larger_picture(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", noise((13, 17, 3), "uint8"), photometric="rgb")
+    picture = image.read(tmp_path / "a.tif")
+    assert picture.metadata.exif is None or b"shape" not in picture.metadata.exif
+    image.write(tmp_path / "b.tif", doubled(picture))
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert (file.pages[0].description, file.series[0].shape) == ("", (26, 34, 3))
+
+
 @pytest.mark.parametrize("damaged", [b"garbage garbage", b"II*\0\xff\xff\xff\xff", b"II"])
 def test_damaged_exif_of_another_format_is_left_out_of_a_tiff(tmp_path, damaged):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=image.EXIF_MARK + damaged)

@@ -18,7 +18,7 @@ from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 GEO = (33550, 33922, 34264, 34735, 42112, 42113)  # GeoTIFF 1.1, and what GDAL adds
 SAID = (269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 33432)  # who, what, when, which way up
-ORIENTATION, XMP, EXIF, GPS = 274, 700, 34665, 34853
+DESCRIPTION, ORIENTATION, XMP, EXIF, GPS = 270, 274, 700, 34665, 34853
 KEPT = (33723, 34377)  # IPTC and Photoshop, as they are
 COLOURED = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, tifffile.PHOTOMETRIC.PALETTE)
 GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
@@ -158,9 +158,14 @@ def _own(page: Any) -> dict[str, Any]:
         "predictor": None if plain or name == "PACKBITS" else page.predictor != 1,
         "tile": (page.tilelength, page.tilewidth) if page.is_tiled else None,
         "alpha": page.extrasamples[0] if page.extrasamples else 2,
-        "texts": {t.code: t.value for t in page.tags if t.code in SAID},
+        "texts": {t.code: t.value for t in page.tags if t.code in _said(page)},
         "kept": [(t.code, t.dtype, t.count, t.value) for t in page.tags if t.code in KEPT],
     }
+
+
+def _said(page: Any) -> tuple[int, ...]:
+    """Which of `SAID` count: a description that is tifffile's note of a shape would be wrong."""
+    return tuple(code for code in SAID if not (code == DESCRIPTION and page.is_shaped))
 
 
 def _exif(path: Path, file: tifffile.TiffFile, page: Any) -> bytes | None:
@@ -170,7 +175,7 @@ def _exif(path: Path, file: tifffile.TiffFile, page: Any) -> bytes | None:
     with path.open("rb") as opened:
         every.load_from_fp(opened, page.offset)
         for tag, value in every.items():
-            if tag in SAID:
+            if tag in _said(page):
                 said[tag] = value
         for directory in (EXIF, GPS):
             if inside := every.get_ifd(directory):
