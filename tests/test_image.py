@@ -11,8 +11,8 @@ import tifffile
 from PIL import Image, ImageCms
 
 from srpipe.errors import ConfigError, MediaError, TargetError
-from srpipe.io import exif, format_of, image
-from srpipe.io.picture import Picture, frame_of, layout_in
+from srpipe.io import exif, format_for, format_of, image
+from srpipe.io.picture import Metadata, Picture, frame_of, layout_in
 
 SHAPES = [(13, 17), (13, 17, 2), (13, 17, 3), (13, 17, 4)]
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -101,6 +101,17 @@ def test_lossless_webp_stays_lossless_and_keeps_colours_under_transparency(tmp_p
     assert picture.lossless
     back = written(tmp_path / "b.part", picture)
     assert np.array_equal(back.frame.planes[0], pixels[..., : back.frame.planes[0].shape[2]])
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_full_opacity_that_webp_leaves_out_is_no_other_picture(tmp_path, lossless):
+    pixels = noise((13, 17, 4), "uint8")
+    pixels[..., 3] = 255
+    plain = Picture(frame=frame_of(pixels), metadata=Metadata(), format="webp", lossless=lossless)
+    for about in (Metadata(), Metadata(icc=ICC, exif=camera_exif(), xmp=XMP)):
+        back = written(tmp_path / "a.webp", replace(plain, metadata=about))
+        assert back.frame.layout.alpha is False
+        assert not lossless or np.array_equal(back.frame.planes[0], pixels[..., :3])
 
 
 def test_lossy_webp_stays_lossy(tmp_path):

@@ -13,7 +13,7 @@ from srpipe import jobs
 from srpipe.errors import Cancelled, ConfigError, MediaError, TargetError
 from srpipe.io import xmp
 from srpipe.jobs import job
-from srpipe.jobs.target import published
+from srpipe.jobs.target import WHOLE, abandon, published, workplace
 from srpipe.settings import RunSettings
 
 
@@ -286,6 +286,18 @@ def test_what_a_killed_run_left_is_in_nobody_s_way(tmp_path):
     with published(tmp_path / "a") as part:
         part.write_text("new")
     assert (tmp_path / "a").read_text() == "new"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("report", [True, False])
+def test_an_opaque_picture_becomes_a_webp(tmp_path, settings, mode, report):
+    source = Image.fromarray(noise((9, 7, 3))).convert(mode)
+    source.save(tmp_path / "in.png")
+    result = jobs.upscale(tmp_path / "in.png", tmp_path / "a.webp", settings(report=report))
+    expected = doubled(np.array(source.convert("RGB")))
+    assert np.array_equal(pixels_of(result.target), expected)
+    Image.fromarray(expected).convert("RGBA").save(tmp_path / "in.webp", lossless=True)
+    assert jobs.upscale(tmp_path / "in.webp", settings=settings()).status == "done"
 
 
 def test_memory_is_given_back_after_each_unit_failed_or_not(monkeypatch):

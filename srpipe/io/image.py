@@ -72,10 +72,17 @@ def verify(part: Path, picture: Picture) -> None:
             back = READERS[picture.format](part)
     except Exception as error:
         raise TargetError(f"{part} was written and cannot be read back ({error})") from error
-    wrote, read_back = picture.frame.planes[0], back.frame.planes[0]
+    wrote, read_back = _stored(picture), back.frame.planes[0]
     same = wrote.shape == read_back.shape and wrote.dtype == read_back.dtype
     if not same or (picture.lossless and not np.array_equal(wrote, read_back)):
         raise TargetError(f"{part} was written and gives other pixels back; try again")
+
+
+def _stored(picture: Picture) -> np.ndarray:
+    """The pixels (H, W, C) that the file holds: WebP has no opacity where all of it is full."""
+    pixels, layout = picture.frame.planes[0], picture.frame.layout
+    bare = picture.format == "webp" and layout.alpha and bool((pixels[..., -1] == 255).all())
+    return pixels[..., :-1] if bare else pixels
 
 
 def _silence() -> AbstractContextManager[Any]:
@@ -171,7 +178,7 @@ def _write_with_pillow(part: Path, picture: Picture, name: str, options: dict[st
         options["exif"] = EXIF_MARK + about.exif
     if about.xmp:
         options["xmp"] = about.xmp
-    pixels = picture.frame.planes[0]
+    pixels = _stored(picture)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     try:
         with part.open("wb") as file:

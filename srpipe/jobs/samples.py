@@ -109,14 +109,15 @@ def of_raster(
 
 
 def _sample(name: str, low: Frame, high: Frame) -> Sample:
-    """Two frames as a sample; opacity is left out."""
-    return Sample(name=name, low=_bands(low), high=_bands(high))
+    """Two frames as a sample, in grey where both are; opacity is left out."""
+    gray = low.layout.family == high.layout.family == "gray"
+    return Sample(name=name, low=_bands(low, gray=gray), high=_bands(high, gray=gray))
 
 
-def _bands(frame: Frame) -> Tensor:
+def _bands(frame: Frame, *, gray: bool) -> Tensor:
     """A frame's grey, or its red, green and blue."""
     rgb = rgb_of(frame.planes, frame.layout)[0, :3]
-    return rgb[:1] if frame.layout.family == "gray" else rgb
+    return rgb[:1] if gray else rgb
 
 
 def _watched(
