@@ -373,6 +373,26 @@ def test_what_starts_the_file_decides_and_not_its_name(tmp_path):
     assert image.read(tmp_path / "a.png").format == "jpeg"
 
 
+def test_jpegs_in_a_row_are_a_video_unless_they_are_named_or_marked_as_one_picture(tmp_path):
+    made = io.BytesIO()
+    thumbnail = Image.Exif()
+    thumbnail[271] = "\xff\xd9"  # an end within a segment is none
+    first = Image.fromarray(noise((24, 32, 3), "uint8"))
+    first.save(made, "JPEG", exif=thumbnail, progressive=True)
+    one = made.getvalue()
+    for name, data, form in [
+        ("r.mjpeg", 3 * one, "video"),
+        ("r", 2 * one, "video"),
+        ("r.mjpg", one, "jpeg"),
+        ("r.jpg", 3 * one, "jpeg"),
+        ("cut.mjpeg", one[:-2], "jpeg"),
+    ]:
+        (tmp_path / name).write_bytes(data)
+        assert format_of(tmp_path / name) == form
+    first.save(tmp_path / "a.mpo", "MPO", save_all=True, append_images=[first])
+    assert format_of(tmp_path / "a.mpo") == "jpeg"
+
+
 def test_verify_sees_a_changed_pixel(tmp_path):
     picture = image.read(_png(tmp_path / "a.png"))
     image.write(tmp_path / "b.part", picture)

@@ -300,6 +300,14 @@ def test_an_opaque_picture_becomes_a_webp(tmp_path, settings, mode, report):
     assert jobs.upscale(tmp_path / "in.webp", settings=settings()).status == "done"
 
 
+def test_motion_jpeg_keeps_all_its_frames(tmp_path, settings):
+    Image.fromarray(np.full((24, 32, 3), 90, np.uint8)).save(tmp_path / "in.jpg")
+    one = (tmp_path / "in.jpg").read_bytes()
+    (tmp_path / "in.mjpeg").write_bytes(4 * one)
+    result = jobs.upscale(tmp_path / "in.mjpeg", settings=settings())
+    assert (result.target.name, result.frames) == ("in_toy_x2.mkv", 4)
+
+
 def test_memory_is_given_back_after_each_unit_failed_or_not(monkeypatch):
     said = []
     monkeypatch.setattr(job, "give_back_freed_memory", lambda: said.append("given back"))

@@ -1,8 +1,11 @@
 """Files in and files out; `FORMATS` says which, and `format_of` which one a file is.
 
-What a file starts with decides, not its name: a JPEG named .png is read as a JPEG.
+What a file starts with decides, not its name: a JPEG named .png is read as a JPEG. Only where JPEGs
+follow one another the name decides too: Motion JPEG is nothing but that.
 """
 
+import mmap
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +84,11 @@ OTHER_PICTURES = (
 """Pictures that FFmpeg might take for a video of one frame, and not give back as they were."""
 
 
+# markers that a length follows, and the end; ISO 10918-1, table B.1
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.S)
+_JPEG_START, _JPEG_END, _APP2 = b"\xff\xd8\xff", b"\xd9", b"\xe2"
+
+
 def format_of(path: Path) -> str:
     """The name in `FORMATS` of the format that this file has.
 
@@ -97,7 +105,7 @@ def format_of(path: Path) -> str:
     head = _head(path)
     for name, known in FORMATS.items():
         if known.starts(head):
-            return name
+            return "video" if name == "jpeg" and _is_motion_jpeg(path) else name
     suffix = path.suffix.lower()
     claimed = format_for(suffix)
     if FORMATS[claimed].kind == "picture":
@@ -139,6 +147,25 @@ def picture_format(path: Path) -> str:
         suffixes = [f.suffixes[0] for f in FORMATS.values() if f.kind == "picture"]
         raise ConfigError(f"{path} is no name for a picture; end it in {', '.join(suffixes)}")
     return name
+
+
+def _is_motion_jpeg(path: Path) -> bool:
+    """Whether a file that starts as a JPEG is not named so, and holds one right after the other.
+
+    So do several views in one file (MPO), which says so and is a picture.
+    """
+    if path.suffix.lower() in FORMATS["jpeg"].suffixes:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = len(_JPEG_START) - 1
+        while found := _MARKER.search(data, at):
+            at = found.end()
+            if found[1] == _JPEG_END:
+                return data[at : at + len(_JPEG_START)] == _JPEG_START
+            if found[1] == _APP2 and data[at + 2 : at + 6] == b"MPF\0":
+                return False
+            at += int.from_bytes(data[at : at + 2], "big")
+    return False
 
 
 def _head(path: Path) -> bytes:
