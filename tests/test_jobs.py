@@ -288,6 +288,27 @@ def test_what_a_killed_run_left_is_in_nobody_s_way(tmp_path):
     assert (tmp_path / "a").read_text() == "new"
 
 
+def test_a_folder_of_the_user_s_is_no_job_s_and_stays(tmp_path):
+    mine = tmp_path / "a.part"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("precious")
+    for place in (published(tmp_path / "a"), workplace(tmp_path / "a", restart=True)):
+        with pytest.raises(TargetError, match=r"in the way, .* rename it, or change -o"), place:
+            pass
+    assert not abandon(mine)
+    assert (mine / "notes.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("left", [(), ("lock",), ("fingerprint.json", "00000000-00000004.part")])
+def test_a_folder_that_a_killed_job_left_is_taken_again(tmp_path, left):
+    (tmp_path / "a.part").mkdir()
+    for name in left:
+        (tmp_path / "a.part" / name).write_text("left")
+    with workplace(tmp_path / "a", restart=False) as folder:
+        (folder / WHOLE).write_text("new")
+    assert names(tmp_path) == ["a"]
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("report", [True, False])
 def test_an_opaque_picture_becomes_a_webp(tmp_path, settings, mode, report):

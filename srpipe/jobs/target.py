@@ -8,7 +8,7 @@ from pathlib import Path
 
 from srpipe.errors import ConfigError, SrpipeError, TargetError
 from srpipe.jobs.job import synced
-from srpipe.jobs.journal import has_work
+from srpipe.jobs.journal import FINGERPRINT, RECEIPTS, has_work
 
 try:
     import fcntl
@@ -17,6 +17,9 @@ except ImportError:  # no such locks on Windows: two runs with one target are th
 
 WHOLE = "whole"
 """What a finished result is called in its job's folder, until it has its name."""
+
+LOCK = "lock"
+"""What a job's folder holds first of all: the file by which a run keeps others away."""
 
 
 def resolved(target: str | Path | None, name: str, source: Path) -> Path:
@@ -122,6 +125,8 @@ def published(target: Path) -> Iterator[Path]:
     lock: int | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if part.is_dir():
+            raise TargetError(_in_the_way(part))
         lock = _locked(part)
         yield part
         synced(part)
@@ -157,13 +162,11 @@ def workplace(target: Path, *, restart: bool) -> Iterator[Path]:
     made = [path for path in (target.parent, *target.parent.parents) if not exists(path)]
     lock: int | None = None
     try:
-        if part.is_file():  # a run of a picture, or of an older version, was killed here
-            part.unlink()
-        part.mkdir(parents=True, exist_ok=True)
-        lock = _locked(part / "lock")
+        _make_folder(part)
+        lock = _locked(part / LOCK)
         for path in part.iterdir():
             stale = path.suffix == ".part" or (path.name == WHOLE and path.is_dir())
-            if path.name != "lock" and (restart or stale):
+            if path.name != LOCK and (restart or stale):
                 remove(path)
         yield part
         synced(part / WHOLE)
@@ -171,10 +174,10 @@ def workplace(target: Path, *, restart: bool) -> Iterator[Path]:
             os.replace(target, part / "replaced")
         os.replace(part / WHOLE, target)
         synced(target.parent)
-        shutil.rmtree(part)
+        _discard(part, strictly=True)
     except BaseException as error:
         if lock is not None and not has_work(part):
-            shutil.rmtree(part, ignore_errors=True)
+            _discard(part)
         with suppress(OSError):
             for folder in made:
                 folder.rmdir()
@@ -201,13 +204,42 @@ def abandon(part: Path) -> bool:
         return False
     if has_work(part):
         return True
-    shutil.rmtree(part, ignore_errors=True)
+    if _is_a_jobs(part):
+        _discard(part)
     return False
 
 
 def part_of(target: Path) -> Path:
     """The name under which a target grows."""
     return target.with_name(f"{target.name}.part")
+
+
+def _make_folder(part: Path) -> None:
+    """Have a folder for a job, a new one or what an earlier run of it left."""
+    if part.is_file():  # a run of a picture, or of an older version, was killed here
+        part.unlink()
+    part.mkdir(parents=True, exist_ok=True)
+    if not _is_a_jobs(part):
+        raise TargetError(_in_the_way(part))
+
+
+def _discard(part: Path, *, strictly: bool = False) -> None:
+    """Remove a job's folder, its lock last: by that it is known if we are killed meanwhile."""
+    with suppress(OSError):  # what that leaves is for the last line
+        for path in part.iterdir():
+            if path.name != LOCK:
+                remove(path)
+    shutil.rmtree(part, ignore_errors=not strictly)
+
+
+def _is_a_jobs(folder: Path) -> bool:
+    """Whether a folder is a job's, or empty, and not one with the user's files."""
+    names = {path.name for path in folder.iterdir()}
+    return not names or not names.isdisjoint((LOCK, FINGERPRINT, RECEIPTS))
+
+
+def _in_the_way(part: Path) -> str:
+    return f"{part} is in the way, a folder that this job did not make; rename it, or change -o"
 
 
 def _locked(part: Path) -> int:
