@@ -262,6 +262,13 @@ def test_other_settings_are_refused_by_name_until_a_restart(photos, out, setting
     assert not (out / "b.png").exists()  # nothing of the other model stays among the results
 
 
+def test_a_restart_removes_reports_with_their_results(photos, out, settings):
+    folder.upscale(photos, out, settings(report=True))
+    assert (out / "b.png.report.json").exists()
+    folder.upscale(photos, out, settings(perception=1.0, restart=True), glob="a.png")
+    assert not list(out.glob("*.report.*"))
+
+
 def test_another_folder_into_the_same_one_is_refused(photos, out, settings):
     folder.upscale(photos, out, settings())
     photos.rename(photos.with_name("other"))

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -102,6 +103,28 @@ def test_a_report_is_written_only_where_it_is_wanted(tmp_path, settings):
     jobs.upscale(tmp_path / "in.png", tmp_path / "a.png", settings())
     jobs.upscale(tmp_path / "in.png", tmp_path / "b.png", settings(report=True))
     assert names(tmp_path) == ["a.png", "b.png", "b.png.report.html", "b.png.report.json", "in.png"]
+
+
+@pytest.mark.parametrize("kind", ["picture", "video", "raster"])
+def test_the_report_of_an_earlier_result_does_not_stay_beside_a_new_one(tmp_path, settings, kind):
+    if kind == "picture":
+        source = saved(tmp_path / "in.png", smooth())
+    elif kind == "video":
+        source = clip(tmp_path / "in.mp4")
+    else:
+        source = tmp_path / "in.tif"
+        tifffile.imwrite(source, np.stack([smooth()[..., 0]] * 2), photometric="minisblack")
+    result = jobs.upscale(source, settings=settings(report=True))
+    assert report_of(result)
+    jobs.upscale(source, settings=settings(perception=1.0, overwrite=True))
+    assert names(tmp_path) == sorted([source.name, result.target.name])
+
+
+def test_a_name_that_is_no_text_is_told_as_far_as_it_can_be(tmp_path, settings):
+    source = saved(tmp_path / "in.png", smooth()).rename(tmp_path / os.fsdecode(b"a\xff.png"))
+    result = jobs.upscale(source, settings=settings(report=True))
+    assert report_of(result)["result"] == result.target.name
+    assert r"a\udcff_toy_x2.png" in page_of(result)
 
 
 def test_a_picture_of_half_the_brightness_is_told_to_be_one(tmp_path, settings):

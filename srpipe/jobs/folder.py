@@ -44,6 +44,7 @@ from srpipe.jobs.size import network
 from srpipe.jobs.software import versions, weights
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published, remove
+from srpipe.jobs.trusted import untell
 from srpipe.settings import RunSettings
 
 JOURNAL = ".srpipe"
@@ -338,6 +339,7 @@ def _journal(plan: FolderPlan) -> Iterator[Journal]:
             for receipt in receipts(folder):
                 if _holds(receipt, plan.target):
                     remove(plan.target / receipt.facts["target"])
+                    untell(plan.target / receipt.facts["target"])
             for name in (RECEIPTS, FINGERPRINT):
                 (folder / name).unlink(missing_ok=True)
         with closing(Journal(folder, fingerprint(plan))) as journal:

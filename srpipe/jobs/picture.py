@@ -21,7 +21,7 @@ from srpipe.jobs.plan import Plan
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_frames
 from srpipe.jobs.target import published
-from srpipe.jobs.trusted import disagreement_of, tell
+from srpipe.jobs.trusted import disagreement_of, tell, untell
 
 _BYTES_PER_PIXEL = 40  # of the result: RGBA in float32, its codes, and a copy of each for a moment
 
@@ -76,6 +76,8 @@ def run(
                 disagreement=disagreement_of(upscaler),
             )
             tell(plan.target, findings, record, plan.perception)
+        else:
+            untell(plan.target)
     seconds = time.monotonic() - began
     return plan.result(
         status="done",

@@ -43,7 +43,7 @@ from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_raster
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
-from srpipe.jobs.trusted import disagreement_of, tell
+from srpipe.jobs.trusted import disagreement_of, tell, untell
 from srpipe.models import MODELS
 from srpipe.settings import RunSettings
 from srpipe.trust import Tally
@@ -118,6 +118,8 @@ class _Run:
         self._look()
         if self._plan.settings.report:
             self._tell(work.numbers, receipts, record, engine)
+        else:
+            untell(self._plan.target)
         return self._summed(work.numbers, receipts, checked)
 
     @property

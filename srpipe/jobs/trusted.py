@@ -172,7 +172,15 @@ def tell(
     as_json, as_html = files_of(target)
     with published(as_json) as json_part, published(as_html) as html_part:
         json_part.write_text(json.dumps(facts, indent=1) + "\n")
-        html_part.write_text(page(facts, findings.places, TIMES))
+        # a file's name may hold bytes that are no text
+        html = page(facts, findings.places, TIMES)
+        html_part.write_text(html, encoding="utf-8", errors="backslashreplace")
+
+
+def untell(target: Path) -> None:
+    """Remove the report of an earlier result of this name."""
+    for path in files_of(target):
+        path.unlink(missing_ok=True)
 
 
 def files_of(target: Path) -> tuple[Path, Path]:

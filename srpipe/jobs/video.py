@@ -40,7 +40,7 @@ from srpipe.jobs.samples import of_video
 from srpipe.jobs.shots import Shots
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import WHOLE, workplace
-from srpipe.jobs.trusted import disagreement_of, tell
+from srpipe.jobs.trusted import disagreement_of, tell, untell
 from srpipe.settings import RunSettings, rate_of
 
 QUEUE_BYTES = 256 * 2**20  # of frames between two stages: ten of 4K in 4:2:0 and 8 bit
@@ -147,6 +147,8 @@ class _Run:
             raise Cancelled("stopped before the video was published")
         if self._plan.settings.report:
             self._tell(index, engine, sink, record)
+        else:
+            untell(self._plan.target)
         return self._summed(index, outcome, sink, checked)
 
     def _sink(self, comment: str | None = None) -> VideoSink | SequenceSink:
