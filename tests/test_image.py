@@ -393,6 +393,28 @@ def test_jpegs_in_a_row_are_a_video_unless_they_are_named_or_marked_as_one_pictu
     assert format_of(tmp_path / "a.mpo") == "jpeg"
 
 
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        (b"pHYs", b"\0\1"),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0no zlib"),
+        (b"iTXt", b"XML:com.adobe.xmp\0"),
+        (b"iCCP", b"name\0\0no zlib"),
+    ],
+)
+def test_a_damaged_chunk_beside_the_pixels_costs_no_more_than_itself(tmp_path, name, body):
+    picture = image.read(_png(tmp_path / "a.png", (name, body), (b"gAMA", bytes([0, 0, 177, 143]))))
+    assert picture.notices == (
+        f"{tmp_path / 'a.png'}: its {name.decode()} chunk is damaged, and is left out",
+    )
+    about = picture.metadata
+    assert (about.icc, about.xmp, about.density) == (None, None, None)
+    image.write(tmp_path / "b.png", picture)
+    data = (tmp_path / "b.png").read_bytes()
+    assert name not in data
+    assert b"gAMA" in data
+
+
 def test_verify_sees_a_changed_pixel(tmp_path):
     picture = image.read(_png(tmp_path / "a.png"))
     image.write(tmp_path / "b.part", picture)

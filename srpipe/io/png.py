@@ -15,6 +15,7 @@ from srpipe.errors import MediaError
 from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 KEPT = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt", b"tIME")
+PHYSICAL = struct.Struct(">IIB")  # pixels per unit across and down, and whether that is a metre
 XMP = b"XML:com.adobe.xmp\0"
 LEVEL = 3  # zlib effort: on photographs of Set14 as small as 6, in half the time
 INCH_M = 0.0254
@@ -33,9 +34,10 @@ def read(path: Path) -> Picture:
     """
     data = path.read_bytes()
     try:
-        chunks = list(_chunks(data))
+        every = list(_chunks(data))
     except struct.error:
         raise MediaError(f"{path} ends before its last line; fetch it again") from None
+    chunks = [chunk for chunk in every if not _is_damaged(*chunk)]
     named = dict(reversed(chunks))  # the first of a name wins
     width, height = struct.unpack_from(">II", named[b"IHDR"])
     check_size(height, width, path)
@@ -51,6 +53,11 @@ def read(path: Path) -> Picture:
         metadata=_metadata(named, chunks),
         format="png",
         own={"chunks": kept},
+        notices=tuple(
+            f"{path}: its {name.decode()} chunk is damaged, and is left out"
+            for name, body in every
+            if _is_damaged(name, body)
+        ),
     )
 
 
@@ -81,11 +88,25 @@ def _packed(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
+def _is_damaged(name: bytes, body: bytes) -> bool:
+    """Whether it is a chunk that speaks of the picture, and says nothing that can be understood."""
+    try:
+        if name == b"pHYs":
+            PHYSICAL.unpack(body)
+        elif name == b"iCCP":
+            _profile(body)
+        elif name == b"iTXt" and body.startswith(XMP):
+            _text(body)
+    except (IndexError, struct.error, zlib.error):
+        return True
+    return False
+
+
 def _metadata(named: dict[bytes, bytes], chunks: list[Chunk]) -> Metadata:
-    x, y, metres = struct.unpack(">IIB", named.get(b"pHYs", bytes(9)))
+    x, y, metres = PHYSICAL.unpack(named.get(b"pHYs", bytes(9)))
     unit = INCH_M if metres else 1
     return Metadata(
-        icc=_profile(named.get(b"iCCP")),
+        icc=_profile(named[b"iCCP"]) if b"iCCP" in named else None,
         exif=named.get(b"eXIf"),
         xmp=next((_text(b) for n, b in chunks if n == b"iTXt" and b.startswith(XMP)), None),
         density=(y * unit, x * unit) if x and y else None,
@@ -93,14 +114,9 @@ def _metadata(named: dict[bytes, bytes], chunks: list[Chunk]) -> Metadata:
     )
 
 
-def _profile(body: bytes | None) -> bytes | None:
+def _profile(body: bytes) -> bytes:
     """The profile in an iCCP chunk: name, NUL, method 0, zlib."""
-    if body is None:
-        return None
-    try:
-        return zlib.decompressobj().decompress(body.partition(b"\0")[2][1:], ICC_BYTES_MAX)
-    except zlib.error:
-        return None
+    return zlib.decompressobj().decompress(body.partition(b"\0")[2][1:], ICC_BYTES_MAX)
 
 
 def _text(body: bytes) -> bytes:
@@ -117,7 +133,7 @@ def _extra(picture: Picture) -> Iterator[Chunk]:
     yield from own.get("chunks", ())
     if about.density:
         y, x = (round(density / (INCH_M if about.inches else 1)) for density in about.density)
-        yield b"pHYs", struct.pack(">IIB", x, y, about.inches)
+        yield b"pHYs", PHYSICAL.pack(x, y, about.inches)
     if about.exif:
         yield b"eXIf", about.exif
     if about.xmp:
