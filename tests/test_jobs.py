@@ -309,6 +309,16 @@ def test_a_folder_that_a_killed_job_left_is_taken_again(tmp_path, left):
     assert names(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+def test_a_picture_that_is_no_tiff_is_refused_a_raster_s_name(picture, settings, ending):
+    refused = (
+        "only TIFF goes into OME-TIFF or OME-Zarr, not PNG; convert it to TIFF first, or end -o"
+    )
+    with pytest.raises(ConfigError, match=refused):
+        jobs.upscale(picture, picture.with_name(f"out{ending}"), settings())
+    assert names(picture.parent) == ["in.png"]
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("report", [True, False])
 def test_an_opaque_picture_becomes_a_webp(tmp_path, settings, mode, report):

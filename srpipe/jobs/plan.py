@@ -114,8 +114,8 @@ def plan(
         If the input cannot be read, the output cannot be written, or there is no such model.
     """
     form = format_of(source)
-    if form == "tiff" and target is not None and names_a_raster(Path(target)):
-        form = "raster"
+    if target is not None and names_a_raster(Path(target)):
+        form = _into_a_raster(source, form)
     entry = network(settings)
     name = _name(source, form, label(settings, entry))
     path, pattern = _place(source, target, name)
@@ -138,6 +138,22 @@ def plan(
         pattern=pattern,
         **facts,
     )
+
+
+def _into_a_raster(source: Path, form: str) -> str:
+    """The format as which a source is read where its target is named as a raster.
+
+    Raises
+    ------
+    ConfigError
+        If it is a picture whose profile, EXIF and turning a raster cannot hold.
+    """
+    if FORMATS[form].kind == "picture" and form != "tiff":
+        raise ConfigError(
+            f"{source}: of pictures, only TIFF goes into OME-TIFF or OME-Zarr, not"
+            f" {form.upper()}; convert it to TIFF first, or end -o in {FORMATS[form].suffixes[0]}"
+        )
+    return "raster" if form == "tiff" else form
 
 
 def _place(source: Path, target: str | Path | None, name: str) -> tuple[Path, str | None]:
