@@ -393,6 +393,116 @@ def test_jpegs_in_a_row_are_a_video_unless_they_are_named_or_marked_as_one_pictu
     assert format_of(tmp_path / "a.mpo") == "jpeg"
 
 
+def _jpeg(path, exif=None, **options):
+    Image.new("RGB", (17, 13)).save(path, "JPEG", exif=exif or b"", **options)
+    return path
+
+
+def _with_jfif(path, unit, across, down):
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">BHH", data, image.JFIF_DENSITY_AT, unit, across, down)
+    path.write_bytes(data)
+    return path
+
+
+def _jfif(path):
+    return struct.unpack_from(">BHH", path.read_bytes(), image.JFIF_DENSITY_AT)
+
+
+def test_a_density_that_jfif_cannot_hold_is_left_out_and_said(tmp_path):
+    picture = doubled(image.read(_jpeg(tmp_path / "a.jpg", dpi=(40000, 40000))))
+    assert picture.metadata.density == (80000, 80000)
+    back = written(tmp_path / "b.jpg", picture)
+    assert back.metadata.density is None
+    assert image.left_out(picture) == (
+        "JPEG has no room for 80000 pixels per inch, which are left out",
+    )
+    fits = doubled(image.read(_jpeg(tmp_path / "c.jpg", dpi=(32767, 1))))
+    assert written(tmp_path / "d.jpg", fits).metadata.density == (2, 65534)
+    assert image.left_out(fits) == ()
+    assert image.left_out(replace(picture, format="png")) == ()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_a_jpeg_s_pixel_aspect_is_no_invented_density(tmp_path, suffix):
+    about = Image.Exif()
+    about[271] = "Maker"  # and no resolution
+    source = _with_jfif(_jpeg(tmp_path / "a.jpg", about.tobytes()), 0, 2, 1)
+    picture = doubled(image.read(source)).converted(format_for(suffix))
+    image.write(tmp_path / f"b{suffix}", picture)
+    found = image.read(tmp_path / f"b{suffix}").metadata
+    assert not found.inches
+    assert found.density[1] / found.density[0] == 2
+
+
+def test_a_jpeg_that_says_nothing_of_its_density_gets_none(tmp_path):
+    about = Image.Exif()
+    about[271] = "Maker"
+    picture = image.read(_jpeg(tmp_path / "a.jpg", about.tobytes()))
+    assert picture.metadata.density is None
+    image.write(tmp_path / "b.jpg", picture)
+    assert _jfif(tmp_path / "b.jpg") == (0, 1, 1)
+
+
+def test_a_jpeg_s_dots_per_centimetre_are_counted_in_inches(tmp_path):
+    source = _with_jfif(_jpeg(tmp_path / "a.jpg"), 2, 100, 50)
+    image.write(tmp_path / "b.jpg", image.read(source))
+    assert _jfif(tmp_path / "b.jpg") == (1, 254, 127)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".jpg"])
+def test_a_density_that_only_exif_tells_goes_into_other_formats(tmp_path, suffix):
+    about = Image.Exif()
+    about.update({282: 300.0, 283: 150.0, 296: 2})
+    Image.new("RGB", (17, 13)).save(tmp_path / f"a{suffix}", exif=about.tobytes())
+    picture = doubled(image.read(tmp_path / f"a{suffix}")).converted("tiff")
+    image.write(tmp_path / "b.tif", picture)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        tags = file.pages[0].tags
+        assert tags.valueof(282) == (600, 1)
+        assert tags.valueof(283) == (300, 1)
+        assert tags.valueof(296) == 2
+
+
+@pytest.mark.parametrize("with_exif", [True, False])
+def test_webp_tells_of_a_density_in_its_exif(tmp_path, with_exif):
+    said = camera_exif() if with_exif else None  # 72 pixels per inch, and it is 300
+    about = Metadata(exif=said, density=(150.0, 300.0))
+    frame = frame_of(noise((13, 17, 3), "uint8"))
+    image.write(tmp_path / "a.webp", Picture(frame=frame, metadata=about, format="webp"))
+    assert image.read(tmp_path / "a.webp").metadata.density == (150, 300)
+    with Image.open(tmp_path / "a.webp") as seen:  # an independent reader
+        found = seen.getexif()
+        assert (found[282], found[283], found[296]) == (300, 150, 2)
+        if with_exif:
+            assert found[271] == "Maker"
+            assert found.get_ifd(0x8769)[0x927C] == b"maker\0note"
+            assert found.get_ifd(0x8825)[2] == (52.0, 30.0, 1.5)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_takes_a_density_and_tells_of_it(order):
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    bare = start + struct.pack(f"{order}IHI", 8, 0, 0)
+    assert exif.density(bare) is None
+    told = exif.with_density(bare, 72.5, 300.0, inches=False)
+    assert exif.density(told) == ((72.5, 300.0), False)
+    assert exif.with_density(told, 72.5, 300.0, inches=False) == told
+    seen = Image.Exif()
+    seen.load(told)
+    assert (seen[282], seen[283], seen[296]) == (300, 72.5, 1)
+    metric = Image.Exif()
+    metric.update({282: 100.0, 283: 50.0, 296: 3})
+    assert exif.density(metric.tobytes()[6:]) == ((127.0, 254.0), True)
+    assert exif.with_density(bare, 2.0**33, 1.0, inches=True) == bare
+
+
+@pytest.mark.parametrize("damaged", [b"II", b"II*\0\xff\xff\xff\xff", b"junk" * 9])
+def test_damaged_exif_neither_takes_nor_tells_a_density(damaged):
+    assert exif.density(damaged) is None
+    assert exif.with_density(damaged, 300, 300, inches=True) == damaged
+
+
 @pytest.mark.parametrize(
     ("name", "body"),
     [

@@ -331,6 +331,12 @@ def test_an_opaque_picture_becomes_a_webp(tmp_path, settings, mode, report):
     assert jobs.upscale(tmp_path / "in.webp", settings=settings()).status == "done"
 
 
+def test_a_density_beyond_jpeg_s_is_noted(tmp_path, settings):
+    Image.fromarray(noise((9, 7, 3))).save(tmp_path / "in.jpg", dpi=(40000, 40000))
+    result = jobs.upscale(tmp_path / "in.jpg", settings=settings())
+    assert result.notices == ("JPEG has no room for 80000 pixels per inch, which are left out",)
+
+
 def test_motion_jpeg_keeps_all_its_frames(tmp_path, settings):
     Image.fromarray(np.full((24, 32, 3), 90, np.uint8)).save(tmp_path / "in.jpg")
     one = (tmp_path / "in.jpg").read_bytes()

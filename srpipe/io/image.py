@@ -3,9 +3,12 @@
 JPEG and WebP are here; they go through Pillow. PNG and TIFF have a file each.
 """
 
+import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ import numpy as np
 from PIL import Image
 
 from srpipe.errors import MediaError, TargetError
-from srpipe.io import format_of, png, tiff
+from srpipe.io import exif, format_of, png, tiff
 from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 QUALITY = 95  # of JPEG and lossy WebP; JPEG then errs by 2 levels on average, 22 at most, on Set14
 EXIF_MARK = b"Exif\0\0"
+JFIF_DENSITY_AT, JFIF_DENSITY_MAX = 13, 65535  # unit and two shorts; ITU-T T.871, 10.1
+JFIF_INCHES = {1: 1.0, 2: 2.54}  # what a unit of the density counts to; the other one has no name
 JPEG_XMP_BYTES_MAX = 65504  # one segment of 16 bits, less its length and what it starts with
 
 
@@ -35,7 +40,8 @@ def read(path: Path) -> Picture:
         raise MediaError(f"{path} {found}; the pictures read are {', '.join(READERS).upper()}")
     try:
         with _silence():
-            return READERS[name](path)
+            picture = READERS[name](path)
+            return replace(picture, metadata=picture.metadata.complete)
     except MediaError:
         raise
     except MemoryError as error:
@@ -76,6 +82,14 @@ def verify(part: Path, picture: Picture) -> None:
     same = wrote.shape == read_back.shape and wrote.dtype == read_back.dtype
     if not same or (picture.lossless and not np.array_equal(wrote, read_back)):
         raise TargetError(f"{part} was written and gives other pixels back; try again")
+
+
+def left_out(picture: Picture) -> tuple[str, ...]:
+    """What its format has no room for, in words."""
+    density = picture.metadata.density
+    if picture.format != "jpeg" or density is None or _jfif_density(picture.metadata):
+        return ()
+    return (f"JPEG has no room for {max(density):.0f} pixels per inch, which are left out",)
 
 
 def _stored(picture: Picture) -> np.ndarray:
@@ -132,14 +146,23 @@ def _plain(image: Image.Image, path: Path) -> Image.Image:
 
 def _metadata(image: Image.Image) -> Metadata:
     info = image.info
-    dpi = info.get("dpi")
-    exif = info.get("exif")
+    said = info.get("exif")
+    density, inches = _density(info)
     return Metadata(
         icc=info.get("icc_profile"),
-        exif=exif.removeprefix(EXIF_MARK) if exif else None,
+        exif=said.removeprefix(EXIF_MARK) if said else None,
         xmp=info.get("xmp"),
-        density=(float(dpi[1]), float(dpi[0])) if dpi else None,
+        density=density,
+        inches=inches,
     )
+
+
+def _density(info: Mapping[Any, Any]) -> tuple[tuple[float, float] | None, bool]:
+    """What JFIF says of it, and whether that is per inch; Pillow's own answer may be invented."""
+    unit, (x, y) = info.get("jfif_unit"), info.get("jfif_density", (0, 0))
+    if unit in JFIF_INCHES and x and y:
+        return (y * JFIF_INCHES[unit], x * JFIF_INCHES[unit]), True
+    return ((float(y), float(x)), False) if x and y and x != y else (None, True)
 
 
 def _is_lossless(path: Path) -> bool:
@@ -156,17 +179,35 @@ def _is_lossless(path: Path) -> bool:
 
 def _write_jpeg(part: Path, picture: Picture) -> None:
     options: dict[str, Any] = {"quality": QUALITY, "subsampling": "4:4:4"}
-    if picture.metadata.density and picture.metadata.inches:
-        y, x = picture.metadata.density
-        options["dpi"] = (x, y)
     if picture.own and picture.own.get("comment"):
         options["comment"] = picture.own["comment"]
     _write_with_pillow(part, picture, "JPEG", options)
+    density = _jfif_density(picture.metadata)
+    if density:
+        with part.open("r+b") as file:
+            file.seek(JFIF_DENSITY_AT)
+            file.write(density)
+
+
+def _jfif_density(about: Metadata) -> bytes | None:
+    """The density as JFIF holds it; None where there is none, or it has no room."""
+    if about.density is None:
+        return None
+    y, x = about.density
+    if not about.inches:  # then it is a ratio, which smaller numbers say as well
+        y, x = Fraction(y / x).limit_denominator(JFIF_DENSITY_MAX).as_integer_ratio()
+    unit, down, across = int(about.inches), round(y), round(x)
+    fits = min(down, across) > 0 and max(down, across) <= JFIF_DENSITY_MAX
+    return struct.pack(">BHH", unit, across, down) if fits else None
 
 
 def _write_webp(part: Path, picture: Picture) -> None:
     # exact: the colours under transparent pixels are pixels, too
     options = {"lossless": picture.lossless, "quality": QUALITY, "exact": picture.lossless}
+    about = picture.metadata
+    if about.density:  # which only EXIF can tell here
+        told = exif.with_density(about.exif, *about.density, inches=about.inches)
+        picture = replace(picture, metadata=replace(about, exif=told))
     _write_with_pillow(part, picture, "WEBP", options)
 
 

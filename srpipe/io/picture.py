@@ -42,6 +42,12 @@ class Metadata:
         """Whether the picture is shown with its sides exchanged."""
         return bool(self.exif) and exif.is_turned(self.exif or b"")
 
+    @property
+    def complete(self) -> "Metadata":
+        """The same, with the density that EXIF alone tells of."""
+        told = exif.density(self.exif) if self.exif and not self.density else None
+        return replace(self, density=told[0], inches=told[1]) if told else self
+
     def enlarged(self, high: Fraction, wide: Fraction) -> "Metadata":
         """The same, for a picture with so many times the rows and columns on the same paper."""
         return Metadata(

@@ -88,7 +88,7 @@ def run(
         precision=upscaler.precision,
         recomputed=upscaler.recomputed - recomputed,
         clipped=enlarge.clipped,
-        notices=(*plan.notices, *notices),
+        notices=(*plan.notices, *notices, *image.left_out(larger)),
     )
 
 
