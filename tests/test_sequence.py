@@ -45,6 +45,15 @@ def test_zeros_belong_to_the_name(tmp_path):
     assert numbers(tmp_path / "%04d.png") == range(9, 11)
 
 
+def test_one_percent_sign_is_the_number_and_the_others_stay(tmp_path):
+    (tmp_path / "50% off_0001.png").touch()
+    for pattern in ("50% off_%04d.png", "50%% off_%04d.png"):
+        assert [path.name for path in files(tmp_path / pattern)] == ["50% off_0001.png"]
+    (tmp_path / "a%7.png").touch()
+    assert [path.name for path in files(tmp_path / "a%%%d.png")] == ["a%7.png"]
+    assert not is_sequence(tmp_path / "a%%d.png"), "FFmpeg reads a%d.png there"
+
+
 def test_a_gap_or_nothing_is_refused_in_one_line(tmp_path):
     for number in (1, 2, 4):
         (tmp_path / f"{number}.png").touch()
@@ -80,6 +89,18 @@ def test_a_folder_name_with_a_percent_sign_is_no_pattern(tmp_path):
     pattern = clips.sequence(tmp_path)
     folder = pattern.parent.rename(tmp_path / "50%d")
     assert len(list(VideoSource(folder / pattern.name))) == 5
+
+
+@pytest.mark.parametrize("name", ["50%_%04d", "100%s_%04d", "a%%%04d", "%%%04d%%"])
+def test_percent_signs_come_through_from_name_to_name(tmp_path, settings, name):
+    source = clips.sequence(tmp_path, count=2, first=1)
+    for path in sorted(source.parent.iterdir()):
+        path.rename(path.with_name(name.replace("%%", "%").replace("%04d", path.stem) + ".png"))
+    result = upscale(source.with_name(f"{name}.png"), tmp_path / "out" / f"{name}.png", settings())
+    assert [p.name for p in files(tmp_path / "out" / f"{name}.png")] == sorted(
+        p.name for p in source.parent.iterdir()
+    )
+    assert result.frames == 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import av
 
 from srpipe.errors import MediaError, TargetError
-from srpipe.io.sequence import is_sequence, numbers
+from srpipe.io.sequence import is_sequence, numbered, numbers
 from srpipe.io.video_encoder import as_options, chosen, losses, pixel_shape, started
 from srpipe.io.video_pieces import Piece, Target
 from srpipe.io.video_source import VideoSource, opened
@@ -126,7 +126,7 @@ class SequenceSink:
         return self.target.height, self.target.width
 
     def _name(self, number: int) -> Path:
-        return self.part / (self._pattern % (self._first + number))
+        return numbered(self.path, self._first + number)
 
 
 def _left_out(source: VideoSource) -> Iterator[str]:

@@ -14,7 +14,7 @@ from av.sidedata.sidedata import Type as SideData
 
 from srpipe.errors import MediaError, TruncatedError
 from srpipe.io.frames import Frame
-from srpipe.io.sequence import RATE, files, is_sequence, numbers
+from srpipe.io.sequence import RATE, files, for_libav, is_sequence, numbers
 from srpipe.io.video_deinterlace import deinterlaced
 from srpipe.io.video_formats import Planes, with_matrix
 from srpipe.pixels import UNSPECIFIED, Layout
@@ -349,8 +349,7 @@ def opened(path: Path, *, picture_rate: Fraction = RATE) -> InputContainer:
     """
     url, form, options = f"file:{path}", None, {}
     if is_sequence(path):
-        folder = str(path.parent).replace("%", "%%")
-        url, form = f"file:{folder}/{path.name}", "image2"
+        url, form = f"file:{for_libav(path)}", "image2"
         options = {"framerate": str(picture_rate), "start_number": str(numbers(path)[0])}
     else:
         _check_file(path)
