@@ -6,7 +6,7 @@ import pytest
 import video_files as clips
 from PIL import Image
 
-from srpipe.errors import ConfigError, MediaError, TargetError
+from srpipe.errors import ConfigError, MediaError, TargetError, TruncatedError
 from srpipe.io import format_of
 from srpipe.io.sequence import files, is_sequence, numbers
 from srpipe.io.video import VideoSource
@@ -101,6 +101,37 @@ def test_percent_signs_come_through_from_name_to_name(tmp_path, settings, name):
         p.name for p in source.parent.iterdir()
     )
     assert result.frames == 2
+
+
+def damaged(folder, suffix, fmt, share):
+    pattern = clips.sequence(folder, suffix, fmt)
+    path = pattern.with_name(f"0009{suffix}")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return pattern
+
+
+@pytest.mark.parametrize(
+    ("suffix", "fmt"), [(".png", "rgb24"), (".tif", "rgb24"), (".jpg", "yuvj420p")]
+)
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_picture_that_is_empty_or_cut_is_damage_and_no_end(tmp_path, suffix, fmt, share):
+    pattern = damaged(tmp_path, suffix, fmt, share)
+    words = "after 2 frames" if share else f"0009{suffix} is empty or cannot be read"
+    with pytest.raises(TruncatedError, match=words):
+        list(VideoSource(pattern))
+    source = VideoSource(pattern, allow_truncated=True)
+    assert len(list(source)) == (4 if share else 2)
+    assert source.truncated
+
+
+@pytest.mark.parametrize(("share", "frames"), [(0, 2), (0.5, 4)])
+def test_a_video_of_damaged_pictures_is_refused_unless_allowed(tmp_path, settings, share, frames):
+    pattern = damaged(tmp_path, ".jpg", "yuvj420p", share)
+    with pytest.raises(TruncatedError, match="after 2 frames"):
+        upscale(pattern, tmp_path / "a.mkv", settings())
+    result = upscale(pattern, tmp_path / "a.mkv", settings(allow_truncated=True))
+    assert (result.status, result.frames) == ("truncated", frames)
 
 
 @pytest.mark.parametrize(

@@ -259,18 +259,29 @@ class VideoSource:
 
     def is_whole(self, container: InputContainer, packets: int) -> bool:
         """Whether so many packets are all that the file's own header says it has."""
-        stream: Any = container.streams[self.index]
         whole = all(_claimed_bytes(path) <= path.stat().st_size for path in files(self.path))
-        return whole and packets >= _claimed_packets(stream, self.format)
+        return whole and packets >= self._claimed_packets(container)
 
     def _check_end(self, container: InputContainer) -> None:
         """Refuse a file that has less in it than its own header says."""
         if not self.is_whole(container, self._packets):
-            claimed = _claimed_packets(cast(Any, container.streams[self.index]), self.format)
-            if self._packets < claimed:
-                self._damage(f"the video ends ({self._packets} of {claimed} pictures are there)")
-            else:
+            claimed = self._claimed_packets(container)
+            if self._packets >= claimed:
                 self._damage("the file ends before the size in its header, and the video")
+            elif self.format == "image2":
+                unread = files(self.path)[self._packets].name
+                self._damage(f"{unread} is empty or cannot be read, so the video ends")
+            else:
+                self._damage(f"the video ends ({self._packets} of {claimed} pictures are there)")
+
+    def _claimed_packets(self, container: InputContainer) -> int:
+        """Packets that are surely there in a whole file; 0 where nothing can be said."""
+        stream: Any = container.streams[self.index]
+        if "mov" in self.format:
+            return len(stream.index_entries)
+        if self.format == "image2":
+            return len(files(self.path))
+        return stream.frames if self.format == "ivf" else 0
 
     def _taken(self, picture: av.VideoFrame, planes: Planes) -> tuple[tuple, Layout]:
         try:
@@ -398,6 +409,9 @@ def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
     frames at once PyAV loses good frames next to damaged ones without an error.
     """
     usual = stream.codec_context
+    if stream.container.format.name == "image2" and usual.name == "mjpeg":
+        # or a JPEG that is cut comes half grey, without a word; a cut PNG or TIFF never comes
+        usual.options = {"err_detect": "explode"}
     name = ALPHA_DECODERS.get(usual.name, "")
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     if tags.get("alpha_mode") != "1" or name not in av.codecs_available:
@@ -440,13 +454,6 @@ def _claimed_frames(stream: av.VideoStream, form: str) -> int | None:
     if "mov" in form and len(stream.index_entries):
         return len(stream.index_entries) - sum(e.is_discard for e in stream.index_entries)
     return stream.frames or None
-
-
-def _claimed_packets(stream: av.VideoStream, form: str) -> int:
-    """Packets that are surely there in a whole file; 0 where nothing can be said."""
-    if "mov" in form:
-        return len(stream.index_entries)
-    return stream.frames if form == "ivf" else 0
 
 
 def _claimed_seconds(container: InputContainer, stream: av.VideoStream) -> float | None:
