@@ -12,6 +12,7 @@ from PIL import Image
 from srpipe import jobs
 from srpipe.errors import Cancelled, ConfigError, MediaError, TargetError
 from srpipe.io import xmp
+from srpipe.io.video import VideoSource
 from srpipe.jobs import job
 from srpipe.jobs.target import WHOLE, abandon, published, workplace
 from srpipe.settings import RunSettings
@@ -135,6 +136,17 @@ def test_a_video_keeps_its_frames_times_and_greys(tmp_path, settings):
     assert seen[-2].facts["done"] == 5
     assert seen[-1].facts["limited_by"] in ("decode", "infer", "encode")
     assert names(tmp_path) == ["in.mp4", "in_toy_x2.mp4"]
+
+
+def test_an_animation_becomes_webm_and_stays_clear_where_it_is(tmp_path, settings):
+    pictures = [Image.new("RGBA", (33, 25), (200, 40 * n, 0, 255)) for n in range(3)]
+    for each in pictures:
+        each.paste((0, 0, 0, 0), (0, 0, 16, 25))
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], disposal=2)
+    result = jobs.upscale(tmp_path / "a.gif", tmp_path / "a.webm", settings(scale=1.5))
+    frames = [frame.planes[3] for frame in VideoSource(result.target)]
+    assert len(frames) == 3
+    assert all(a[:, :20].max() < 16 and a[:, -20:].min() > 240 for a in frames)
 
 
 def _frames(path):

@@ -492,6 +492,14 @@ def test_webm_keeps_vp9_and_its_alpha(tmp_path):
     assert any("transparency" in text for text in sink.notices)
 
 
+@pytest.mark.parametrize("fmt", ["bgra", "yuva444p", "yuva422p", "yuva444p10le"])
+def test_webm_keeps_alpha_of_sources_with_finer_chroma_or_more_bits(tmp_path, fmt):
+    path = clips.make(tmp_path / "a.mkv", codec="ffv1", fmt=fmt, size=(47, 34), times=[0, 40])
+    part, sink, _ = enlarged(path, ".webm", times=3, options=FAST["libvpx-vp9"])
+    assert sink.target.encoding.pix_fmt == "yuva420p"
+    assert [frame.layout.alpha for frame in VideoSource(part)] == [True, True]
+
+
 def test_odd_sizes_stay_odd(tmp_path):
     path = clips.make(tmp_path / "a.mkv", codec="ffv1", size=(47, 63))
     frame = next(iter(VideoSource(path)))
@@ -539,6 +547,7 @@ def test_the_best_format_loses_least():
         ({"pix_fmt": "yuv420p12"}, ["yuv420p12", "yuv420p10le"]),
         ({"suffix": ".avi"}, [".avi", ".mkv"]),
         ({"height": 47, "pix_fmt": "yuv420p"}, ["64x47"]),
+        ({"suffix": ".webm", "pix_fmt": "yuva444p"}, ["yuva444p", "yuva420p"]),
     ],
 )
 def test_settings_that_do_not_fit_are_named(tmp_path, settings, words):

@@ -189,6 +189,8 @@ def _formats(name: str, asked: str | None) -> list[str]:
     """The pixel formats to choose from, those among an encoder's whose planes we can fill."""
     codec = _encoder(name)
     offered = [form.name for form in codec.video_formats or []]
+    if name.startswith("libvpx"):  # it lists more formats with alpha than it starts with
+        offered = [form for form in offered if form == "yuva420p" or not _has_alpha(form)]
     offered = [form for form in offered or [asked or "yuv420p"] if written(form)]
     if asked is None:
         return offered
@@ -198,6 +200,11 @@ def _formats(name: str, asked: str | None) -> list[str]:
             f" It takes {', '.join(offered)}"
         )
     return [asked]
+
+
+def _has_alpha(form: str) -> bool:
+    layout = written(form)
+    return layout is not None and layout.alpha
 
 
 def _encoder(name: str) -> av.Codec:

@@ -215,9 +215,9 @@ def best_format(names: Iterable[str], want: Layout, height: int, width: int) -> 
         lost = (
             has.family == "gray" != want.family,
             has.family != want.family,
+            want.alpha and not has.alpha,
             max(0, want.bits - has.bits),
             has.sub_y > want.sub_y or has.sub_x > want.sub_x,
-            want.alpha and not has.alpha,
         )
         spare = (
             has.alpha and not want.alpha,
