@@ -197,6 +197,24 @@ def test_the_input_is_never_the_output(picture, settings, link):
     assert picture.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("b.avi", {}, "videos are not written as .avi"),
+        ("b.mp4", {"codec": "nosuch"}, "there is no video encoder nosuch"),
+        ("b.webm", {"codec": "libx264"}, "a .webm file holds no video of the encoder libx264"),
+        ("b.mp4", {"options": (("presett", "fast"),)}, "no option presett"),
+        ("b.mp4", {"scale": 1e12}, "libx264 holds sides of up to 16384 px"),
+        ("b.mp4", {"size": "999999999x999999999"}, "libx264 holds sides of up to 16384 px"),
+    ],
+)
+def test_a_plan_refuses_what_the_run_would(tmp_path, settings, name, values, words):
+    path = clip(tmp_path / "a.mp4", frames=1)
+    with pytest.raises(ConfigError, match=words):
+        jobs.plan(path, tmp_path / name, settings(**values))
+    assert names(tmp_path) == ["a.mp4"]
+
+
 def test_cancelling_leaves_nothing(tmp_path, picture, settings):
     clip(tmp_path / "in.mp4", frames=40)
     stop = threading.Event()

@@ -10,7 +10,7 @@ from srpipe.errors import ConfigError, MediaError, TargetError, TruncatedError
 from srpipe.io import format_of
 from srpipe.io.sequence import files, is_sequence, numbers
 from srpipe.io.video import VideoSource
-from srpipe.jobs import upscale
+from srpipe.jobs import plan, upscale
 from srpipe.settings import RunSettings
 
 
@@ -195,6 +195,12 @@ def test_a_turn_in_exif_is_kept_though_pyav_knows_no_exif(tmp_path):
     assert source.rotation == -90
     assert source.display_matrix[:5] == (0, 65536, 0, -65536, 0)
     assert len(list(source)) == 2
+
+
+def test_pictures_are_written_by_the_encoder_that_their_name_says(tmp_path, settings):
+    path = clips.make(tmp_path / "a.mkv", times=[0])
+    with pytest.raises(ConfigError, match=r"end in \.png are written by png, not by libx264"):
+        plan(path, tmp_path / "out" / "%d.png", settings(codec="libx264"))
 
 
 @pytest.mark.parametrize(

@@ -547,6 +547,12 @@ def test_the_best_format_loses_least():
         ({"pix_fmt": "yuv420p12"}, ["yuv420p12", "yuv420p10le"]),
         ({"suffix": ".avi"}, [".avi", ".mkv"]),
         ({"height": 47, "pix_fmt": "yuv420p"}, ["64x47"]),
+        ({"height": 10**13}, ["libx264", "16384 px"]),
+        ({"height": 65536, "codec": "ffv1"}, ["ffv1", "65535 px"]),
+        ({"height": 2**14, "width": 2**14}, ["268 million", "16384x16384"]),
+        ({"suffix": ".webm", "codec": "libx264"}, ["a .webm file", ".mp4 or .m4v or .mov or .mkv"]),
+        ({"codec": "gif"}, ["a .mkv file", "end the output in .mov, or leave"]),
+        ({"codec": "amv"}, ["a .mkv file", "no container here does; leave"]),
         ({"suffix": ".webm", "pix_fmt": "yuva444p"}, ["yuva444p", "yuva420p"]),
     ],
 )

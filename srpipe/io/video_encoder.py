@@ -31,6 +31,11 @@ SEQUENCES = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
 """Encoders of numbered pictures."""
 
 ROUNDING = 2  # columns by which a size that was brought to even sides may miss its shape
+SIDE_MAX = 65535
+"""Pixels along a side in the heads of MP4 and VP9, which have 16 bits for it."""
+
+PIXELS_MAX = (2**31 - 1) // 8  # libavutil/imgutils.c, with 128 more along each side
+SIDES_MAX = {"libx264": 16384, "libx264rgb": 16384}  # x264's MAX_RESOLUTION
 X265_LEAST_SIDE = 16  # it refuses smaller pictures
 
 DEFAULTS: dict[str, dict[str, str]] = {
@@ -69,6 +74,7 @@ def chosen(
         If there is no such encoder, or it does not take the pixel format or the size.
     """
     name = codec or _default_codec(source, suffix, min(height, width))
+    _check_size(name, height, width)
     offered = _formats(name, pix_fmt)
     want = _wanted(source, lossless=name in LOSSLESS)
     even = name in EVEN_SIDES_ONLY
@@ -183,6 +189,19 @@ def _default_codec(layout: Layout, suffix: str, side: int) -> str:
     deep = layout.bits > 10 and layout.family == "yuv"
     wide = deep or layout.transfer in HDR_TRANSFERS
     return "libx265" if wide and side >= X265_LEAST_SIDE else "libx264"
+
+
+def _check_size(name: str, height: int, width: int) -> None:
+    most = SIDES_MAX.get(name, SIDE_MAX)
+    if max(height, width) > most:
+        limit = f"{name} holds sides of up to {most} px"
+    elif (height + 128) * (width + 128) >= PIXELS_MAX:
+        limit = f"FFmpeg takes frames of up to {PIXELS_MAX // 10**6} million pixels"
+    else:
+        return
+    raise ConfigError(
+        f"{limit}, and the video would be {width}x{height}; take a smaller scale or size"
+    )
 
 
 def _formats(name: str, asked: str | None) -> list[str]:

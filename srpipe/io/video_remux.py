@@ -150,6 +150,16 @@ class Companions:
         self.notices.append(f"{label} is left out: no container known here can hold it")
 
 
+def takes(suffix: str, codec: str) -> bool:
+    """Whether such a file can hold what an encoder makes."""
+    with av.open(io.BytesIO(), "w", format=CONTAINERS[suffix]) as trial:
+        try:
+            trial.add_stream(codec)
+        except ValueError:
+            return False
+    return True
+
+
 def stream_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """The tags of the enlarged stream that are still true of it."""
     return {key: value for key, value in tags.items() if not key.upper().startswith(STATISTICS)}

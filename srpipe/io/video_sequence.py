@@ -7,9 +7,9 @@ from typing import Any
 
 import av
 
-from srpipe.errors import MediaError, TargetError
+from srpipe.errors import ConfigError, MediaError, TargetError
 from srpipe.io.sequence import is_sequence, numbered, numbers
-from srpipe.io.video_encoder import as_options, chosen, losses, pixel_shape, started
+from srpipe.io.video_encoder import SEQUENCES, as_options, chosen, losses, pixel_shape, started
 from srpipe.io.video_pieces import Piece, Target
 from srpipe.io.video_source import VideoSource, opened
 
@@ -48,11 +48,17 @@ class SequenceSink:
         options: Mapping[str, str] | None = None,
     ) -> None:
         self.part, self.source, self._pattern = part, source, pattern
+        suffix = Path(pattern).suffix.lower()
+        if codec not in (None, SEQUENCES[suffix]):
+            raise ConfigError(
+                f"pictures that end in {suffix} are written by {SEQUENCES[suffix]}, not by {codec};"
+                " leave the codec out"
+            )
         encoding = chosen(
             source.layout,
             height=height,
             width=width,
-            suffix=Path(pattern).suffix.lower(),
+            suffix=suffix,
             codec=codec,
             pix_fmt=pix_fmt,
             options=as_options(crf, options),

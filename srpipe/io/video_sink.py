@@ -15,7 +15,14 @@ from srpipe.errors import ConfigError, TargetError
 from srpipe.io.frames import Frame
 from srpipe.io.video_encoder import as_options, chosen, losses, pixel_shape, started
 from srpipe.io.video_pieces import Piece, PieceSink, Target, decoding_times
-from srpipe.io.video_remux import CONTAINERS, Companions, file_tags, odd_tags, stream_tags
+from srpipe.io.video_remux import (
+    CONTAINERS,
+    Companions,
+    file_tags,
+    odd_tags,
+    stream_tags,
+    takes,
+)
 from srpipe.io.video_source import ATTACHED_PICTURE, VideoSource
 
 KEPT_SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov", ".mkv": ".mkv", ".webm": ".webm"}
@@ -245,6 +252,8 @@ class VideoSink:
     def _add_video(self, template: Any) -> None:
         """Announce the enlarged stream; an encoder that gets no frame tells what its header is."""
         encoding = self.target.encoding
+        if not takes(self.suffix, encoding.codec):
+            raise _misfit(self.suffix, encoding.codec)
         self._encoder: Any = self._output.add_stream(encoding.codec, rate=self.source.rate)
         context = self._encoder.codec_context
         self.target.shape(context, self.source)
@@ -300,6 +309,14 @@ def _known_suffix(suffix: str) -> str:
     raise ConfigError(
         f"videos are not written as {suffix or 'a file without an ending'};"
         f" choose one of {', '.join(CONTAINERS)}"
+    )
+
+
+def _misfit(suffix: str, codec: str) -> ConfigError:
+    able = [other for other in CONTAINERS if takes(other, codec)]
+    where = f"end the output in {' or '.join(able)}, or" if able else "no container here does;"
+    return ConfigError(
+        f"a {suffix} file holds no video of the encoder {codec}; {where} leave the codec out"
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from srpipe import zoo
@@ -10,7 +11,7 @@ from srpipe.io import FORMATS, format_of, image, picture_format
 from srpipe.io.picture import Picture, layout_in
 from srpipe.io.raster_formats import names_a_raster, raster_suffix
 from srpipe.io.sequence import is_sequence
-from srpipe.io.video import SEQUENCES, VideoSource, suffix_for
+from srpipe.io.video import SEQUENCES, SequenceSink, VideoSink, VideoSource, suffix_for
 from srpipe.jobs.raster_plan import RasterPlan, look, warnings
 from srpipe.jobs.report import Result, Status
 from srpipe.jobs.size import Size, aim, label, network
@@ -124,7 +125,7 @@ def plan(
     skipped = _is_there(path, settings) and not settings.overwrite
     facts: dict[str, Any] = {"entry": entry}
     if not skipped:
-        facts = _facts(source, path, settings, form)
+        facts = _facts(source, path, pattern, settings, form)
     perception = _perception(settings, form, facts["entry"])
     if form in ("raster", "tiff") and not skipped:
         facts["notices"] += warnings(perception)
@@ -211,16 +212,22 @@ def _perception(settings: RunSettings, form: str, entry: zoo.Entry) -> float | N
     return entry.dial(0.0 if settings.perception is None and measured else settings.perception)
 
 
-def _facts(source: Path, target: Path, settings: RunSettings, form: str) -> dict[str, Any]:
+def _facts(
+    source: Path, target: Path, pattern: str | None, settings: RunSettings, form: str
+) -> dict[str, Any]:
     if form == "raster":
         return look(source, target, settings)
     for name in ("range", "bands"):
         if getattr(settings, name) is not None:
             raise ConfigError(f"{source} is no raster, so --{name} says nothing; leave it out")
-    return _video(source, settings) if form == "video" else _picture(source, target, settings)
+    if form == "video":
+        return _video(source, target, pattern, settings)
+    return _picture(source, target, settings)
 
 
-def _video(source: Path, settings: RunSettings) -> dict[str, Any]:
+def _video(
+    source: Path, target: Path, pattern: str | None, settings: RunSettings
+) -> dict[str, Any]:
     # damage may lie anywhere, so what to do about it is settled while running
     video = VideoSource(
         source,
@@ -232,6 +239,9 @@ def _video(source: Path, settings: RunSettings) -> dict[str, Any]:
         size = video.height, video.width
         turned = abs(video.rotation) == 90
         entry, after, notices = aim(settings, size, turned=turned, even=True)
+        with TemporaryDirectory() as folder:  # or it is refused before anything is loaded
+            place = Path(folder) / "trial"
+            sink_for(place, video, settings, size=after, target=target, pattern=pattern).abort()
         return {
             "entry": entry,
             "size": size,
@@ -242,6 +252,36 @@ def _video(source: Path, settings: RunSettings) -> dict[str, Any]:
         }
     finally:
         video.close()
+
+
+def sink_for(
+    place: Path,
+    source: VideoSource,
+    settings: RunSettings,
+    *,
+    size: Size,
+    target: Path,
+    pattern: str | None,
+    comment: str | None = None,
+) -> VideoSink | SequenceSink:
+    """What writes an enlarged video to `place`, as `target` and the settings want it.
+
+    Raises
+    ------
+    SrpipeError
+        If the target cannot hold it, or the encoder does not start.
+    """
+    common: dict[str, Any] = {
+        "height": size[0],
+        "width": size[1],
+        "codec": settings.codec,
+        "crf": settings.crf,
+        "pix_fmt": settings.pix_fmt,
+        "options": dict(settings.options),
+    }
+    if pattern is not None:
+        return SequenceSink(place, source, pattern=pattern, **common)
+    return VideoSink(place, source, suffix=target.suffix, comment=comment, **common)
 
 
 def _picture(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from srpipe.jobs.job import (
     slot,
 )
 from srpipe.jobs.journal import Journal, fingerprint
-from srpipe.jobs.plan import Plan
+from srpipe.jobs.plan import Plan, sink_for
 from srpipe.jobs.repeats import Repeats
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_video
@@ -153,20 +153,17 @@ class _Run:
 
     def _sink(self, comment: str | None = None) -> VideoSink | SequenceSink:
         """Where the pieces are joined."""
-        settings, size = self._plan.settings, self._plan.size_after
-        assert size is not None
-        common: dict[str, Any] = {
-            "height": size[0],
-            "width": size[1],
-            "codec": settings.codec,
-            "crf": settings.crf,
-            "pix_fmt": settings.pix_fmt,
-            "options": dict(settings.options),
-        }
-        place = self._folder / WHOLE, self._source
-        if self._plan.pattern is not None:
-            return SequenceSink(*place, pattern=self._plan.pattern, **common)
-        return VideoSink(*place, suffix=self._plan.target.suffix, comment=comment, **common)
+        plan = self._plan
+        assert plan.size_after is not None
+        return sink_for(
+            self._folder / WHOLE,
+            self._source,
+            plan.settings,
+            size=plan.size_after,
+            target=plan.target,
+            pattern=plan.pattern,
+            comment=comment,
+        )
 
     # --- the work ------------------------------------------------------------------------------
 
