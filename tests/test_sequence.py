@@ -203,6 +203,12 @@ def test_pictures_are_written_by_the_encoder_that_their_name_says(tmp_path, sett
         plan(path, tmp_path / "out" / "%d.png", settings(codec="libx264"))
 
 
+def test_a_picture_becomes_no_numbered_ones(tmp_path, settings):
+    Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match=r"%03d\.png names numbered pictures, .*a\.png is none"):
+        plan(tmp_path / "a.png", tmp_path / "nd" / "%03d.png", settings())
+
+
 @pytest.mark.parametrize(
     ("target", "words"), [("in/x%04d.png", "a folder of their own"), ("out/%d.jpg", ".png, .tif")]
 )

@@ -119,7 +119,7 @@ def plan(
         form = _into_a_raster(source, form)
     entry = network(settings)
     name = _name(source, form, label(settings, entry))
-    path, pattern = _place(source, target, name)
+    path, pattern = _place(source, target, name, form)
     may_be_made = make_folders or (target is not None and is_folder(target))
     check_folder(path.parent, may_be_made=may_be_made)
     skipped = _is_there(path, settings) and not settings.overwrite
@@ -157,10 +157,17 @@ def _into_a_raster(source: Path, form: str) -> str:
     return "raster" if form == "tiff" else form
 
 
-def _place(source: Path, target: str | Path | None, name: str) -> tuple[Path, str | None]:
+def _place(
+    source: Path, target: str | Path | None, name: str, form: str
+) -> tuple[Path, str | None]:
     """The file or folder that is made, and for a folder how the pictures in it are named."""
     if target is None or is_folder(target) or not is_sequence(Path(target)):
         return resolved(target, name, source), None
+    if form != "video":
+        raise ConfigError(
+            f"{target} names numbered pictures, which only a video becomes, and {source} is none;"
+            " name one file with -o"
+        )
     folder, pattern = Path(target).parent, Path(target).name
     if Path(pattern).suffix.lower() not in SEQUENCES:
         raise ConfigError(f"numbered pictures are written as {', '.join(SEQUENCES)}; change -o")
