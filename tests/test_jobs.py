@@ -215,6 +215,18 @@ def test_a_plan_refuses_what_the_run_would(tmp_path, settings, name, values, wor
     assert names(tmp_path) == ["a.mp4"]
 
 
+@pytest.mark.parametrize(
+    ("values", "option"),
+    [({"codec": "nosuch"}, "codec"), ({"rate": "30"}, "rate"), ({"crf": 9}, "crf"),
+     ({"pix_fmt": "gray"}, "pix-fmt"), ({"options": (("preset", "slow"),)}, "options")],
+)  # fmt: skip
+def test_a_setting_of_videos_is_refused_for_a_picture_alone(picture, settings, values, option):
+    with pytest.raises(ConfigError, match=f"in.png is no video, so --{option} says nothing"):
+        jobs.plan(picture, None, settings(**values))
+    jobs.plan(picture, None, settings(**values), alone=False)
+    jobs.plan(picture, f"{picture.parent}/out/a.png", settings(**values), make_folders=True)
+
+
 def test_cancelling_leaves_nothing(tmp_path, picture, settings):
     clip(tmp_path / "in.mp4", frames=40)
     stop = threading.Event()

@@ -1,5 +1,6 @@
 """What a job will do, settled before anything is loaded or written."""
 
+import dataclasses
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,9 @@ from srpipe.jobs.report import Result, Status
 from srpipe.jobs.size import Size, aim, label, network
 from srpipe.jobs.target import check_folder, exists, is_folder, is_zarr, part_of, resolved
 from srpipe.settings import RunSettings, rate_of
+
+_OF_VIDEO = ("rate", "codec", "crf", "pix_fmt", "options")
+"""Settings that say something of videos alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,12 @@ class Plan:
 
 
 def plan(
-    source: Path, target: str | Path | None, settings: RunSettings, *, make_folders: bool = False
+    source: Path,
+    target: str | Path | None,
+    settings: RunSettings,
+    *,
+    make_folders: bool = False,
+    alone: bool = True,
 ) -> Plan:
     """Look at an input and at the place for its output.
 
@@ -107,7 +116,9 @@ def plan(
     target : a file; or a folder, if it exists or ends with a slash; or a pattern for numbered
         pictures, in a folder of their own; by default ``{stem}_{model}_x{scale}{suffix}`` beside
         the source
-    make_folders : whether the target's folder may be made, also where `target` is a file
+    make_folders : whether the target's folder may be made, also where `target` is a file, as for
+        the files of a folder
+    alone : whether the settings are for this input only; those of videos may else be for others
 
     Raises
     ------
@@ -117,6 +128,8 @@ def plan(
     form = format_of(source)
     if target is not None and names_a_raster(Path(target)):
         form = _into_a_raster(source, form)
+    if form != "video" and alone and not make_folders:
+        _refuse_settings(source, settings)
     entry = network(settings)
     name = _name(source, form, label(settings, entry))
     path, pattern = _place(source, target, name, form)
@@ -217,6 +230,14 @@ def _perception(settings: RunSettings, form: str, entry: zoo.Entry) -> float | N
     """What was asked for; by default fidelity for TIFF, which is measured, and sharpness else."""
     measured = form in ("tiff", "raster") and "fidelity" in entry.stages
     return entry.dial(0.0 if settings.perception is None and measured else settings.perception)
+
+
+def _refuse_settings(source: Path, settings: RunSettings) -> None:
+    """Say which setting changes nothing of what is no video."""
+    for field in dataclasses.fields(settings):
+        if field.name in _OF_VIDEO and getattr(settings, field.name) != field.default:
+            option = field.name.replace("_", "-")
+            raise ConfigError(f"{source} is no video, so --{option} says nothing; leave it out")
 
 
 def _facts(
