@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 some inputs failed, 4 done up to the da
 """
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from srpipe import __version__
 from srpipe.errors import Cancelled, ConfigError, SrpipeError
 from srpipe.settings import EvalSettings, RunSettings, add_options, from_options, nearest
-from srpipe.show import Bars, Show, one_line
+from srpipe.show import Bars, Show, one_line, say, tell
 
 if TYPE_CHECKING:
     from srpipe import zoo
@@ -44,13 +45,15 @@ _STAGE_THREADS = "srpipe-"  # what stream.run calls the threads that it may leav
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; what comes back is the exit code."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters comes as an error
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args, rest = _parser().parse_known_args(argv)
         if rest:
             raise ConfigError(_not_understood(rest[0], args.known))
         return args.run(args)
     except SrpipeError as error:
-        print(f"srpipe: error: {one_line(error)}", file=sys.stderr)
+        tell(f"srpipe: error: {one_line(error)}")
         return error.exit_code
 
 
@@ -85,11 +88,11 @@ def info(args: argparse.Namespace) -> int:
     """Say what srpipe finds on this machine."""
     facts = _facts()
     if args.json:
-        print(json.dumps(facts))
+        say(json.dumps(facts))
     else:
         width = max(map(len, facts))
         for name, value in facts.items():
-            print(f"{name:{width}}  {', '.join(value) if isinstance(value, list) else value}")
+            say(f"{name:{width}}  {', '.join(value) if isinstance(value, list) else value}")
     return 0
 
 
@@ -215,7 +218,7 @@ def _upscale_all(
             errors.append(error)
             show.failed(source, error, name_it=len(args.inputs) > 1)
     if errors and len(args.inputs) > 1:
-        print(f"srpipe: {len(errors)} of {len(args.inputs)} inputs failed", file=sys.stderr)
+        tell(f"srpipe: {len(errors)} of {len(args.inputs)} inputs failed")
     return _exit_code(len(args.inputs), results, errors)
 
 
@@ -256,7 +259,7 @@ def _upscale_folder(
     for name, error in result.failures.items():
         show.failed(source / name, error, name_it=True)
     if result.failures:
-        print(f"srpipe: {len(result.failures)} of {result.files} files failed", file=sys.stderr)
+        tell(f"srpipe: {len(result.failures)} of {result.files} files failed")
     return _exit_code(result.files, [result], list(result.failures.values()))
 
 
@@ -302,7 +305,7 @@ def _measured(args: argparse.Namespace, settings: EvalSettings, cancelled: threa
         found = evaluation.evaluate(args.paths, settings, report=bars, cancelled=cancelled.is_set)
     for target in args.output:
         found.write(target)
-    print(json.dumps(found.to_dict()) if args.json else found.markdown())
+    say(json.dumps(found.to_dict()) if args.json else found.markdown())
     return 0
 
 
@@ -374,7 +377,7 @@ def _leave(show: Show) -> NoReturn:
     what = (
         "what is finished is kept, and the same command goes on" if any(kept) else "nothing is left"
     )
-    print(f"srpipe: error: stopped; {what}", file=sys.stderr)
+    tell(f"srpipe: error: stopped; {what}")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(INTERRUPTED)
@@ -386,12 +389,12 @@ def _leave(show: Show) -> NoReturn:
 def _list(entries: "list[zoo.Entry]", as_json: bool) -> int:
     rows = [_row(entry) for entry in entries]
     if as_json:
-        print(json.dumps(rows))
+        say(json.dumps(rows))
         return 0
     if not rows:
-        print("no weights are installed")
+        say("no weights are installed")
     for row in rows:
-        print(
+        say(
             f"{row['name']:20} x{row['scale']}  {row['parameters']:>11,} parameters"
             f"  {' + '.join(row['stages'])}  (--model {row['model']})"
         )
@@ -424,15 +427,15 @@ def _describe(entries: "list[zoo.Entry]", as_json: bool) -> int:
     if not entry.cards:
         return _describe_file(entry, as_json)
     if as_json:
-        print(json.dumps({stage: card.to_dict() for stage, card in entry.cards.items()}))
+        say(json.dumps({stage: card.to_dict() for stage, card in entry.cards.items()}))
         return 0
     from srpipe.models import MODELS
 
-    print(f"{entry.name}: {MODELS[entry.card.family].source}")
+    say(f"{entry.name}: {MODELS[entry.card.family].source}")
     for stage, card in entry.cards.items():
-        print(f"\n{stage}")
+        say(f"\n{stage}")
         for name, value in _card_lines(card):
-            print(f"  {name:12}{value}")
+            say(f"  {name:12}{value}")
     return 0
 
 
@@ -441,7 +444,7 @@ def _describe_file(entry: "zoo.Entry", as_json: bool) -> int:
     names = "name", "scale", "parameters", "halo", "exact", "alignment", "precisions", "files"
     facts = {name: getattr(entry, name) for name in names} | dict(entry.about)
     if as_json:
-        print(json.dumps(facts))
+        say(json.dumps(facts))
         return 0
     sees = "all that it sees" if entry.exact else "it sees farther, so tiles are mixed"
     facts |= {
@@ -450,9 +453,9 @@ def _describe_file(entry: "zoo.Entry", as_json: bool) -> int:
         "precisions": ", ".join(entry.precisions),
         "sha256": ", ".join(entry.files.values()),
     }
-    print(f"{entry.name}: {entry.about['architecture']}, by others")
+    say(f"{entry.name}: {entry.about['architecture']}, by others")
     for name in ("scale", "parameters", "tags", "halo", "precisions", "sha256"):
-        print(f"  {name:12}{facts[name]}")
+        say(f"  {name:12}{facts[name]}")
     return 0
 
 
@@ -490,11 +493,11 @@ def _verify(entries: "list[zoo.Entry]", as_json: bool) -> int:
             problem = one_line(error)
             failed += 1
         if as_json:
-            print(json.dumps({"weights": card.stem, "error": problem}))
+            say(json.dumps({"weights": card.stem, "error": problem}))
         elif problem is None:
-            print(f"{card.stem}: good")
+            say(f"{card.stem}: good")
         else:
-            print(f"srpipe: error: {problem}", file=sys.stderr)
+            tell(f"srpipe: error: {problem}")
     return FAILED if failed else 0
 
 

@@ -5,12 +5,13 @@ nothing else. The bar, notices and errors go to standard error.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srpipe.errors import SrpipeError, TruncatedError
+from srpipe.errors import SrpipeError, TargetError, TruncatedError
 
 if TYPE_CHECKING:
     from srpipe.jobs import Event, Plan
@@ -19,8 +20,47 @@ if TYPE_CHECKING:
 _BETWEEN_S = 0.2  # two progress events of --json
 
 
+def say(text: str) -> None:
+    """Print a line of results; nothing more is printed once nobody reads it.
+
+    Raises
+    ------
+    TargetError
+        If standard output cannot be written for another reason, such as a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _silence(sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise TargetError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def tell(text: str) -> None:
+    """Print a line on standard error, if anybody reads it."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr.fileno())
+
+
+def _silence(output: int) -> None:
+    """Let an output take what is still to be written, and forget it."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, output)
+    os.close(nothing)
+
+
+def _say(text: str) -> None:
+    """Print a line of results; that it cannot be written is told, and no reason to stop."""
+    try:
+        say(text)
+    except TargetError as error:
+        tell(f"srpipe: error: {one_line(error)}")
+
+
 class Show:
-    """What a user sees of the work."""
+    """What a user sees of the work, which goes on whether or not anybody sees it."""
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self._json = as_json
@@ -36,13 +76,13 @@ class Show:
             return
         self._end_bar()
         if self._json:
-            print(json.dumps(event.to_dict(), default=str), flush=True)
+            _say(json.dumps(event.to_dict(), default=str))
         elif event.kind in ("done", "skipped") and not self._quiet:
             self._summary(event.facts)
         if event.kind in ("done", "skipped"):
             self.parts = []
             for notice in event.facts["notices"] if not self._quiet else ():
-                print(f"srpipe: notice: {notice}", file=sys.stderr)
+                tell(f"srpipe: notice: {notice}")
 
     def began(self, parts: list[Path]) -> None:
         """A job starts to write, under these names."""
@@ -52,30 +92,30 @@ class Show:
         """What would be done."""
         facts = plan.to_dict()
         if self._json:
-            print(json.dumps({"event": "plan", "source": str(plan.source), **facts}), flush=True)
+            _say(json.dumps({"event": "plan", "source": str(plan.source), **facts}))
             return
         if plan.exists:
-            print(f"{plan.source} -> {plan.target}\n  exists, and would be skipped")
+            _say(f"{plan.source} -> {plan.target}\n  exists, and would be skipped")
             return
         parts = [_sizes(facts), _amount(plan.frames, facts["bands"])]
         parts += [f"{plan.seconds:.1f} s"] if plan.seconds else []
-        print(f"{plan.source} -> {plan.target}\n  {', '.join(parts)}")
-        print(f"  {_network(plan.entry.name, plan.perception)}")
+        _say(f"{plan.source} -> {plan.target}\n  {', '.join(parts)}")
+        _say(f"  {_network(plan.entry.name, plan.perception)}")
         for notice in plan.notices:
-            print(f"  notice: {notice}")
+            _say(f"  notice: {notice}")
 
     def folder(self, plan: "FolderPlan") -> None:
         """What would be done of a folder."""
         if self._json:
             facts = {"event": "plan", "source": str(plan.source), **plan.to_dict()}
-            print(json.dumps(facts), flush=True)
+            _say(json.dumps(facts))
             return
-        print(f"{plan.source} -> {plan.target}")
-        print(f"  {_counts(plan.to_dict())}")
+        _say(f"{plan.source} -> {plan.target}")
+        _say(f"  {_counts(plan.to_dict())}")
         for unit in plan.todo:
-            print(f"  {unit.name} -> {plan.target / unit.facts['target']}")
+            _say(f"  {unit.name} -> {plan.target / unit.facts['target']}")
         for notice in plan.notices:
-            print(f"  notice: {notice}")
+            _say(f"  notice: {notice}")
 
     def failed(self, source: Path, error: SrpipeError, *, name_it: bool) -> None:
         """One input could not be done; among several, its name is said."""
@@ -86,8 +126,8 @@ class Show:
         self.parts = []
         if self._json:
             failure = {"event": "failed", "source": str(source), "error": text}
-            print(json.dumps(failure), flush=True)
-        print(f"srpipe: error: {text}", file=sys.stderr, flush=True)
+            _say(json.dumps(failure))
+        tell(f"srpipe: error: {text}")
 
     def _progress(self, event: "Event") -> None:
         facts = event.facts
@@ -95,7 +135,7 @@ class Show:
             now = time.monotonic()
             if now - self._told >= _BETWEEN_S or facts["done"] == facts["of"]:
                 self._told = now
-                print(json.dumps(event.to_dict()), flush=True)
+                _say(json.dumps(event.to_dict()))
         elif not self._quiet:
             if self._bar is None:
                 self._bar = _bar(event.source.name, facts)
@@ -110,28 +150,26 @@ class Show:
 
     def _summary(self, facts: Any) -> None:
         if facts["status"] == "skipped":
-            print(f"{facts['target']} exists: skipped; --overwrite replaces it")
+            _say(f"{facts['target']} exists: skipped; --overwrite replaces it")
             return
-        print(f"{facts['source']} -> {facts['target']}")
+        _say(f"{facts['source']} -> {facts['target']}")
         if "files" in facts:
-            print(f"  {_counts(facts)}, {facts['seconds']:.1f} s")
+            _say(f"  {_counts(facts)}, {facts['seconds']:.1f} s")
             return
         amount = _amount(facts["frames"], facts["numbers"].get("bands"))
         parts = [amount, _sizes(facts), f"{facts['seconds']:.1f} s"]
         parts += [f"{facts['fps']:.2f} fps"] if facts["limited_by"] else []
         parts += [f"limited by: {facts['limited_by']}"] if facts["limited_by"] else []
-        print(f"  {', '.join(parts)}")
+        _say(f"  {', '.join(parts)}")
         parts = [_network(facts["model"], facts["perception"])]
         parts += [f"{facts['precision']} on {facts['device']}"]
         if facts["recomputed"]:
             parts.append(f"{facts['recomputed']} batches computed again in fp32")
-        print(f"  {', '.join(parts)}")
+        _say(f"  {', '.join(parts)}")
         if facts["repeated"]:
-            print(f"  {_frames(facts['repeated'])} equal to the one before, not computed again")
+            _say(f"  {_frames(facts['repeated'])} equal to the one before, not computed again")
         if facts["status"] == "truncated":
-            print(
-                f"  the input is damaged: {_frames(facts['frames'])} could be read, all are there"
-            )
+            _say(f"  the input is damaged: {_frames(facts['frames'])} could be read, all are there")
 
 
 class Bars:

@@ -1,4 +1,6 @@
+import io
 import json
+import os
 import subprocess
 import sys
 
@@ -175,6 +177,55 @@ def test_info_names_device_precision_and_libraries(run):
     assert facts["srpipe"] == __version__
     assert facts["precision"] in ("fp32", "bf16", "fp16")
     assert run(command="info")[1][0].split() == ["srpipe", __version__]
+
+
+@pytest.fixture
+def unread():
+    """A standard output that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as file:
+        yield file
+
+
+def test_an_output_that_nobody_reads_does_not_stop_the_work(run, monkeypatch, unread, tmp_path):
+    draw("a.png", "b.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", unread)
+        code, _, err = run("a.png", "b.png", "-o", "out/")
+    assert (code, err) == (0, [])
+    assert names(tmp_path / "out") == ["a_toy_x2.png", "b_toy_x2.png"]
+
+
+def test_an_output_that_nobody_reads_ends_a_list_quietly(run, toy, monkeypatch, unread):
+    monkeypatch.setattr(sys, "stdout", unread)
+    assert run("--weights", str(toy), command="models")[::2] == (0, [])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+def test_an_output_on_a_full_disk_is_one_line(run, toy, monkeypatch, tmp_path):
+    draw("a.png", "b.png")
+    message = "srpipe: error: standard output cannot be written: No space left on device"
+    for words, command, wanted in [
+        (("--weights", str(toy)), "models", 1),
+        (("a.png", "b.png", "-o", "out/"), "upscale", 0),
+    ]:
+        with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", full)
+            code, _, err = run(*words, command=command)
+        assert (code, err) == (wanted, [message])
+    assert len(names(tmp_path / "out")) == 2
+
+
+def test_a_file_whose_name_is_no_text_can_be_named(run, monkeypatch):
+    name = os.fsdecode(b"in\xff.png")
+    draw(name)
+    seen = io.BytesIO()
+    with monkeypatch.context() as patch:
+        strict = io.TextIOWrapper(seen, "utf-8", errors="strict")
+        patch.setattr(sys, "stdout", strict)
+        assert run(name)[0] == 0
+    assert seen.getvalue().startswith(b"in\\udcff.png -> in\\udcff_toy_x2.png\n")
 
 
 def test_a_bug_keeps_its_traceback(run, monkeypatch):
