@@ -128,6 +128,8 @@ class Show:
             failure = {"event": "failed", "source": str(source), "error": text}
             _say(json.dumps(failure))
         tell(f"srpipe: error: {text}")
+        for traceback in getattr(error, "__notes__", ()):
+            tell(traceback.rstrip())
 
     def _progress(self, event: "Event") -> None:
         facts = event.facts

@@ -1,5 +1,6 @@
 """A folder of pictures into another one: mirrored, kept, mended."""
 
+import errno
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from test_cli import draw
 from test_jobs import clip, doubled, names, pixels_of
 
 from srpipe.errors import Cancelled, ConfigError, DeviceError, TargetError
+from srpipe.io import image
 from srpipe.jobs import folder, picture
 from srpipe.settings import RunSettings
 
@@ -195,6 +197,51 @@ def test_a_file_whose_result_would_not_fit_is_a_bad_file(photos, out, settings):
     result = folder.upscale(photos, out, with_size)
     assert result.done == 2
     assert "smaller than the source" in str(result.failures["large.png"])
+
+
+def test_a_result_that_cannot_be_written_does_not_stop_the_other_files(photos, out, settings):
+    (out / "b.png.part").mkdir(parents=True)
+    draw(photos / "z.png")
+    result = folder.upscale(photos, out, settings())
+    assert (result.done, list(result.failures)) == (2, ["b.png"])
+    assert manifest(out)["b.png"]["status"] == "failed"
+
+
+def test_a_full_disk_stops_the_folder_and_keeps_what_is_done(photos, out, settings, monkeypatch):
+    write, left = image.write, [1]
+
+    def to_a_small_disk(part, made):
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left.pop()
+        write(part, made)
+
+    monkeypatch.setattr(image, "write", to_a_small_disk)
+    with pytest.raises(TargetError, match="No space left"):
+        folder.upscale(photos, out, settings())
+    monkeypatch.setattr(image, "write", write)
+    assert folder.upscale(photos, out, settings()).kept == 1
+
+
+def test_a_bug_in_one_file_lets_the_others_be_done_and_keeps_its_traceback(
+    run, photos, out, monkeypatch
+):
+    write = image.write
+
+    def at_odds_with_a(part, made):
+        write(part, made) if part.name != "a.png.part" else 1 / 0
+
+    monkeypatch.setattr(image, "write", at_odds_with_a)
+    code, _, err = run("in", "-o", "out")
+    assert code == 3
+    assert err[0] == (
+        "srpipe: error: in/a.png: ZeroDivisionError: division by zero; this is a bug, please"
+        " report it"
+    )
+    assert err[1] == "Traceback (most recent call last):"
+    assert any("at_odds_with_a" in line for line in err)
+    assert (out / "b.png").exists()
+    assert manifest(out)["a.png"]["status"] == "failed"
 
 
 def test_what_is_finished_is_skipped_and_not_opened(photos, out, settings, enlarged):

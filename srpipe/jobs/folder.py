@@ -6,6 +6,7 @@ opens nothing else. At the end of each run ``srpipe-manifest.jsonl`` says what b
 one a line. A video is a unit like a picture, and goes on where it was cut short.
 """
 
+import errno
 import json
 import os
 import threading
@@ -15,12 +16,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from traceback import format_exc
 from typing import Any, Literal, NoReturn
 
 from torch import Tensor
 
 from srpipe.device import found
-from srpipe.errors import Cancelled, ConfigError, MediaError, SrpipeError
+from srpipe.errors import (
+    Cancelled,
+    ConfigError,
+    MediaError,
+    SrpipeError,
+    TargetError,
+    WeightsError,
+)
 from srpipe.io import FORMATS, OTHER_PICTURES, format_for
 from srpipe.io.video import suffix_for
 from srpipe.jobs import picture, raster, video
@@ -36,7 +45,14 @@ from srpipe.jobs.job import (
     files_of,
     one_by_one,
 )
-from srpipe.jobs.journal import FINGERPRINT, FREE, RECEIPTS, Fingerprint, Journal, receipts
+from srpipe.jobs.journal import (
+    FINGERPRINT,
+    FREE,
+    RECEIPTS,
+    Fingerprint,
+    Journal,
+    receipts,
+)
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.plan import plan as plan_one
 from srpipe.jobs.report import Event, Report, Result, unheard
@@ -51,6 +67,9 @@ JOURNAL = ".srpipe"
 MANIFEST = "srpipe-manifest.jsonl"
 
 _READ = {suffix for known in FORMATS.values() for suffix in known.suffixes}
+
+_OF_THE_DISK = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS)
+"""Why a result cannot be written, and the next one neither."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +100,14 @@ class FolderPlan:
     @property
     def notices(self) -> tuple[str, ...]:
         """What a user should know of it."""
-        if not self.unread:
-            return ()
-        names = ", ".join(self.unread[:3]) + ", ..." * (len(self.unread) > 3)
-        count = f"{len(self.unread)} picture{'s' * (len(self.unread) != 1)}"
-        return (f"{count} left out, of kinds that are not read: {names}; convert to PNG or TIFF",)
+        notices = []
+        if self.unread:
+            count = f"{len(self.unread)} picture{'s' * (len(self.unread) != 1)}"
+            notices.append(
+                f"{count} left out, of kinds that are not read: {_some(self.unread)}; convert to"
+                " PNG or TIFF"
+            )
+        return tuple(notices)
 
     @property
     def parts(self) -> list[Path]:
@@ -188,16 +210,16 @@ def plan(
     units = tuple(_unit(source, name) for name in names)
     _check_apart(units, target)
     before = {receipt.unit: receipt for receipt in receipts(target / JOURNAL)}
-    states = [_state(unit, before.get(unit.name), target, settings) for unit in units]
+    by_state: dict[str, list[Unit]] = {"todo": [], "kept": [], "foreign": []}
+    for unit in units:
+        by_state[_state(unit, before.get(unit.name), target, settings)].append(unit)
     return FolderPlan(
         source=source,
         target=target,
         settings=settings,
         units=units,
-        todo=tuple(unit for unit, state in zip(units, states, strict=True) if state == "todo"),
-        foreign=tuple(
-            unit for unit, state in zip(units, states, strict=True) if state == "foreign"
-        ),
+        todo=tuple(by_state["todo"]),
+        foreign=tuple(by_state["foreign"]),
         unread=tuple(map(str, unread)),
     )
 
@@ -316,6 +338,10 @@ def _state(unit: Unit, before: Receipt | None, target: Path, settings: RunSettin
     return "todo" if settings.restart or before.digest != unit.digest else "kept"
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+
+
 def _holds(receipt: Receipt, target: Path) -> bool:
     """Whether a result is there as it was written, as far as one can tell without reading it."""
     path = target / receipt.facts["target"]
@@ -429,7 +455,8 @@ class FolderWorker:
 
         def make(unit: Unit, cancelled: threading.Event) -> Receipt:
             left.popleft()
-            return self._done(unit, left, cancelled)
+            with _of_one_file():
+                return self._done(unit, left, cancelled)
 
         return one_by_one(make, units, done=done, cancelled=cancelled)
 
@@ -465,10 +492,7 @@ class FolderWorker:
     def _planned(self, unit: Unit) -> Plan:
         work = self._work
         source, target = work.source / unit.name, work.target / unit.facts["target"]
-        try:
-            return plan_one(source, target, work.settings, make_folders=True)
-        except ConfigError as error:  # what fits the others does not fit this one
-            raise MediaError(str(error)) from error
+        return plan_one(source, target, work.settings, make_folders=True)
 
     def _enlarged(
         self, planned: Plan, unit: Unit, after: Iterable[Unit], cancelled: threading.Event
@@ -481,10 +505,7 @@ class FolderWorker:
             made = self._made.pop(unit.name, None)
             return picture.run(planned, self._engine, **told, made=made)
         way = video.run if planned.kind == "video" else raster.run
-        try:
-            return way(planned, self._engine, **told)
-        except ConfigError as error:
-            raise MediaError(str(error)) from error
+        return way(planned, self._engine, **told)
 
     def _look_ahead(
         self, planned: Plan, unit: Unit, after: Iterable[Unit], cancelled: threading.Event
@@ -494,15 +515,44 @@ class FolderWorker:
 
         def plans() -> Iterator[Plan]:
             yield planned
-            with suppress(*OF_ONE_UNIT):  # one that cannot be read is told in its own turn
-                for other in after:
+            for other in after:
+                # one that cannot be read is told in its own turn
+                with suppress(*OF_ONE_UNIT), _of_one_file():
                     self._plans[other.name] = self._plans.get(other.name) or self._planned(other)
-                    names.append(other.name)
-                    yield self._plans[other.name]
+                if other.name not in self._plans:
+                    return
+                names.append(other.name)
+                yield self._plans[other.name]
 
-        with suppress(*OF_ONE_UNIT):  # each alone tells whose fault it is
+        with suppress(*OF_ONE_UNIT), _of_one_file():  # each alone tells whose fault it is
             found = picture.ahead(plans(), self._engine, cancelled)
             self._made.update(zip(names[: len(found)], found, strict=True))
+
+
+@contextmanager
+def _of_one_file() -> Iterator[None]:
+    """Let what goes wrong in the block be one file's fault, unless it goes wrong for all of them.
+
+    A bug, too, leaves the other files alone; its traceback goes along as a note.
+
+    Raises
+    ------
+    SrpipeError
+        One of `OF_ONE_UNIT` if it is the file's fault; else what was raised.
+    """
+    try:
+        yield
+    except (*OF_ONE_UNIT, Cancelled, WeightsError):
+        raise
+    except SrpipeError as error:
+        cause = getattr(error.__cause__, "errno", None)
+        if isinstance(error, TargetError) and cause in _OF_THE_DISK:
+            raise
+        raise MediaError(str(error)) from error
+    except Exception as error:
+        bug = MediaError(f"{type(error).__name__}: {error}; this is a bug, please report it")
+        bug.add_note(format_exc())
+        raise bug from error
 
 
 # --- the manifest ------------------------------------------------------------------------------
