@@ -19,6 +19,7 @@ from test_jobs import clip, doubled, names, pixels_of
 from srpipe.errors import Cancelled, ConfigError, DeviceError, TargetError
 from srpipe.io import image
 from srpipe.jobs import folder, picture
+from srpipe.jobs.journal import Journal, receipts
 from srpipe.settings import RunSettings
 
 MANIFEST = folder.MANIFEST
@@ -242,6 +243,30 @@ def test_a_bug_in_one_file_lets_the_others_be_done_and_keeps_its_traceback(
     assert any("at_odds_with_a" in line for line in err)
     assert (out / "b.png").exists()
     assert manifest(out)["a.png"]["status"] == "failed"
+
+
+def test_a_video_that_was_replaced_while_unfinished_is_begun_anew(
+    photos, out, settings, monkeypatch
+):
+    for module in ("srpipe.io.video_pieces", "srpipe.jobs.video"):
+        monkeypatch.setattr(f"{module}.CELL", 12)
+    clip(photos / "v.mp4", frames=50)
+    stop = threading.Event()
+    add = Journal.add
+
+    def then_stop(self, receipt):
+        add(self, receipt)
+        stop.set()
+
+    monkeypatch.setattr(Journal, "add", then_stop)
+    with pytest.raises(Cancelled):
+        folder.upscale(photos, out, settings(segment=12), glob="*.mp4", cancelled=stop)
+    monkeypatch.setattr(Journal, "add", add)
+    assert receipts(out / "v.mp4.part")
+    clip(photos / "v.mp4", frames=5)
+    result = folder.upscale(photos, out, settings(segment=12), glob="*.mp4")
+    assert (result.done, result.failures) == (1, {})
+    assert manifest(out)["v.mp4"]["frames"] == 5
 
 
 def test_what_is_finished_is_skipped_and_not_opened(photos, out, settings, enlarged):

@@ -51,6 +51,7 @@ from srpipe.jobs.journal import (
     RECEIPTS,
     Fingerprint,
     Journal,
+    identity,
     receipts,
 )
 from srpipe.jobs.plan import Plan
@@ -504,6 +505,8 @@ class FolderWorker:
                 self._look_ahead(planned, unit, after, cancelled)
             made = self._made.pop(unit.name, None)
             return picture.run(planned, self._engine, **told, made=made)
+        if _is_of_another_input(planned):
+            planned = replace(planned, settings=replace(planned.settings, restart=True))
         way = video.run if planned.kind == "video" else raster.run
         return way(planned, self._engine, **told)
 
@@ -527,6 +530,15 @@ class FolderWorker:
         with suppress(*OF_ONE_UNIT), _of_one_file():  # each alone tells whose fault it is
             found = picture.ahead(plans(), self._engine, cancelled)
             self._made.update(zip(names[: len(found)], found, strict=True))
+
+
+def _is_of_another_input(planned: Plan) -> bool:
+    """Whether an unfinished job lies there that was begun with another file of this name."""
+    try:
+        begun = json.loads((planned.part / FINGERPRINT).read_text())
+    except (OSError, ValueError):
+        return False
+    return begun.get("input") != identity(planned.source)
 
 
 @contextmanager
