@@ -158,7 +158,7 @@ def _upscaler(settings: RunSettings, perception: float | None, bits: int) -> Ups
 def _file(source: Path, target: str | Path | None, settings: RunSettings) -> Path:
     if not source.is_dir() or raster_formats.raster_format(source) is not None:
         return jobs.upscale(source, target, settings).target
-    if target is None:
+    if not target:
         raise ConfigError(f"{source} is a folder; name another one for the results")
     done = jobs.folder.upscale(source, target, settings)
     raise_failures(dict(done.failures), done.files)

@@ -197,7 +197,7 @@ def _upscale_all(
     folder = _folder(args)
     if folder is not None:
         return _upscale_folder(folder, args, settings, show, cancelled)
-    if args.output and len(args.inputs) > 1 and not jobs.is_folder(args.output):
+    if args.output is not None and len(args.inputs) > 1 and not jobs.is_folder(args.output):
         raise ConfigError(
             f"-o {args.output} is one file for {len(args.inputs)} inputs; name a folder, which"
             " ends with a slash"
@@ -229,7 +229,7 @@ def _folder(args: argparse.Namespace) -> Path | None:
         raise ConfigError("--glob and --recursive choose among a folder's files; name a folder")
     if folders and len(args.inputs) > 1:
         raise ConfigError(f"{folders[0]} is a folder; it is enlarged alone, name nothing beside it")
-    if folders and args.output is None:
+    if folders and not args.output:
         raise ConfigError(f"{folders[0]} is a folder; name another one for the results with -o")
     return folders[0] if folders else None
 

@@ -136,6 +136,8 @@ def test_a_path_gives_the_path_of_the_result(upscale, tmp_path):
     assert upscale(tmp_path / "in.png") == tmp_path / "in_toy_x2.png"
     assert upscale(str(tmp_path / "in.png"), tmp_path / "out.png") == tmp_path / "out.png"
     assert (tmp_path / "out.png").exists()
+    with pytest.raises(ConfigError, match="the output's name is empty"):
+        upscale(tmp_path / "in.png", "")
 
 
 def test_a_folder_gives_the_folder_of_the_results(upscale, tmp_path):

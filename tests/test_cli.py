@@ -128,6 +128,7 @@ def test_two_inputs_with_one_name_do_not_pass_for_done(run, tmp_path):
         (["a.png", "b.png", "-o", "c.png"], "-o c.png is one file for 2 inputs"),
         (["a.png", "-o", "a.mp4"], "a.mp4 is no name for a picture"),
         (["a.png", "-o", "a.png"], "a.png is the input itself"),
+        (["a.png", "-o", ""], "the output's name is empty"),
         ([], "the following arguments are required: INPUT"),
     ],
 )

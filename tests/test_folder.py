@@ -458,6 +458,7 @@ def test_the_command_as_json(run, photos):
     ("words", "message"),
     [
         (["in"], "in is a folder; name another one for the results with -o"),
+        (["in", "-o", ""], "in is a folder; name another one for the results with -o"),
         (["in", "in/a.png", "-o", "out/"], "in is a folder; it is enlarged alone"),
         (["in/a.png", "--recursive"], "--glob and --recursive choose among a folder's files"),
     ],

@@ -33,8 +33,10 @@ def resolved(target: str | Path | None, name: str, source: Path) -> Path:
     Raises
     ------
     ConfigError
-        If it is the source itself.
+        If it is the source itself, or empty.
     """
+    if target == "":
+        raise ConfigError("the output's name is empty; name a file or a folder with -o")
     if target is None:
         path = source.with_name(name)
     else:
