@@ -82,9 +82,8 @@ def upscale(
         raise ConfigError("a target is for files; the result of an array is what comes back")
     if isinstance(image, Tensor):
         return _tensor(image, _axes(image.shape, axes, BY_SHAPE_OF_TENSOR), nodata, chosen)
-    if not _is_array(image):
-        raise PixelError(f"{type(image).__name__} is no array, tensor or path")
-    return _array(image, _axes(image.shape, axes, BY_SHAPE), nodata, chosen)
+    array = _plain(image)
+    return _array(array, _axes(array.shape, axes, BY_SHAPE), nodata, chosen)
 
 
 @dataclass(frozen=True)
@@ -168,10 +167,23 @@ def _file(source: Path, target: str | Path | None, settings: RunSettings) -> Pat
 # --- arrays ------------------------------------------------------------------------------------
 
 
-def _is_array(image: Any) -> bool:
-    if isinstance(image, np.ndarray):
-        return True
-    return type(image).__module__.partition(".")[0] == "dask" and hasattr(image, "chunks")
+def _plain(image: Any) -> Any:
+    """A NumPy array without what its class adds, such as a matrix; or a Dask array as it is.
+
+    Raises
+    ------
+    PixelError
+        If it is neither, or has a mask.
+    """
+    lazy = type(image).__module__.partition(".")[0] == "dask" and hasattr(image, "chunks")
+    if not (lazy or isinstance(image, np.ndarray)):
+        raise PixelError(f"{type(image).__name__} is no array, tensor or path")
+    if isinstance(image._meta if lazy else image, np.ma.MaskedArray):
+        raise PixelError(
+            "masks of NumPy are not read; fill a float array with NaN, array.filled(np.nan), or one"
+            " of integers with a number that is named by nodata=..."
+        )
+    return image if lazy else np.asarray(image)
 
 
 def _array(image: Any, order: str, nodata: float | None, settings: RunSettings) -> Any:

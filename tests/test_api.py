@@ -167,6 +167,13 @@ def test_what_was_not_measured_stays_and_does_not_bleed(upscale):
     assert np.array_equal(upscale(levels, nodata=-9999), doubled(levels, "YX"))
 
 
+def test_a_matrix_is_a_plane(upscale):
+    plane = numbers((4, 6))
+    larger = upscale(plane.view(np.matrix))
+    assert type(larger) is np.ndarray
+    assert np.array_equal(larger, doubled(plane, "YX"))
+
+
 def test_a_range_is_what_the_network_takes_for_black_and_white(upscale):
     array = np.array([[100, 4000]], np.uint16)
     assert np.array_equal(upscale(array, perception=1, range="0,4095"), doubled(array // 2, "YX"))
@@ -214,6 +221,8 @@ def test_an_engine_is_loaded_once_for_several_arrays(upscale, monkeypatch):
         (np.zeros((4, 4), "u1"), {"range": "p1,p99"}, ConfigError, "percentiles are for files"),
         (np.zeros((4, 4), "u1"), {"target": "a.png"}, ConfigError, "a target is for files"),
         ("a.png", {"axes": "YX"}, ConfigError, "a file has its own"),
+        (np.ma.zeros((4, 4), "u1"), {}, PixelError, "masks of NumPy are not read; fill"),
+        (da.zeros((4, 4)).map_blocks(np.ma.asarray), {}, PixelError, "masks of NumPy"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(upscale, image, settings, error, said):
