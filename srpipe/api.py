@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, product
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,10 @@ def upscale(
         If anything does not fit; a misspelt setting is named.
     """
     chosen = from_mapping(RunSettings, settings)
+    if not isinstance(axes, str | None):
+        raise ConfigError(f"axes takes letters, such as 'YXS', not {axes!r}")
+    if not isinstance(nodata, Real | None):
+        raise ConfigError(f"nodata takes a number, not {nodata!r}")
     if isinstance(image, str | Path):
         if axes is not None or nodata is not None:
             raise ConfigError("axes and nodata are told of arrays; a file has its own")

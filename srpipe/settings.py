@@ -7,8 +7,11 @@ import math
 import re
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -24,6 +27,24 @@ Options = tuple[tuple[str, str], ...]
 S = TypeVar("S")
 
 _LEAST, _MOST = 2.0**-126, 2.0**127  # between the ends of a range: float32 holds it in full
+_GIVEN_AS: dict[type, tuple[type, ...]] = {
+    str: (str, PathLike),
+    Path: (str, PathLike),
+    int: (Integral,),
+    float: (Real,),
+    bool: (),
+    NoneType: (NoneType,),
+}
+"""As what a value of a type may be given, but for True and False; NumPy's numbers are numbers."""
+
+_WORDS = {
+    str: "text",
+    Path: "a path",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    NoneType: "None",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,11 +270,11 @@ def from_mapping(settings: type[S], values: Mapping[str, Any]) -> S:
     ConfigError
         If a name is not a setting (the nearest is named), or a value is none it takes.
     """
-    known = [field.name for field in dataclasses.fields(typing.cast(Any, settings))]
+    hints = typing.get_type_hints(settings, include_extras=True)
     for name in values:
-        if name not in known:
-            raise ConfigError(f"there is no setting {name!r}{nearest(name, known)}")
-    return settings(**values)
+        if name not in hints:
+            raise ConfigError(f"there is no setting {name!r}{nearest(name, hints)}")
+    return settings(**{name: _setting(name, hints[name], value) for name, value in values.items()})
 
 
 def nearest(word: str, known: Iterable[str], *, otherwise: str | None = None) -> str:
@@ -294,7 +315,87 @@ def add_options(
 def from_options(settings: type[S], args: argparse.Namespace) -> S:
     """The settings that were asked for on the command line."""
     fields = dataclasses.fields(typing.cast(Any, settings))
-    return from_mapping(settings, {f.name: _plain(getattr(args, f.name)) for f in fields})
+    return from_mapping(settings, {f.name: getattr(args, f.name) for f in fields})
+
+
+def _setting(name: str, hint: Any, value: Any) -> Any:
+    """A value as its setting has it.
+
+    Raises
+    ------
+    ConfigError
+        If it is of another type.
+    """
+    kind, _, *shown = get_args(hint)
+    if get_origin(kind) is Literal and isinstance(value, str):
+        _among(name, value, get_args(kind))
+    try:
+        return _as(kind, value)
+    except TypeError:
+        how = f" ({shown[0]})" if shown else ""
+        raise ConfigError(f"{name} takes {_in_words(kind)}{how}, not {value!r}") from None
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """A value as this type has it: a path that is given as text, a tuple as a list, and so on.
+
+    Raises
+    ------
+    TypeError
+        If it is of another type.
+    """
+    if _is_union(kind):
+        return _as_one_of(get_args(kind), value)
+    if get_origin(kind) is tuple:
+        return _as_tuple(get_args(kind), value)
+    if get_origin(kind) is Literal:
+        fits = isinstance(value, str) and value in get_args(kind)
+        kind = str
+    elif isinstance(value, bool):  # which is a whole number to Python
+        fits = kind is bool
+    else:
+        fits = isinstance(value, _GIVEN_AS[kind]) or (kind is str and _is_device(value))
+    if not fits:
+        raise TypeError
+    return None if kind is NoneType else kind(value)
+
+
+def _is_device(value: Any) -> bool:
+    """Whether it is one of PyTorch's, which takes long to import."""
+    return (type(value).__module__, type(value).__name__) == ("torch", "device")
+
+
+def _as_one_of(kinds: tuple[Any, ...], value: Any) -> Any:
+    for kind in kinds:
+        with suppress(TypeError):
+            return _as(kind, value)
+    raise TypeError
+
+
+def _as_tuple(kinds: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    """A list, or a mapping's pairs, as a tuple of as many values as there are, or of any number."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(kinds) != len(value):
+        raise TypeError
+    return tuple(map(_as, kinds, value))
+
+
+def _in_words(kind: Any) -> str:
+    """What a setting of this type takes."""
+    if _is_union(kind):
+        return " or ".join(map(_in_words, get_args(kind)))
+    if kind == Options:
+        return "pairs of a name and a text"
+    if get_origin(kind) is tuple:
+        return f"a list, each of it {_in_words(get_args(kind)[0])}"
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    return _WORDS[kind]
 
 
 def _reading(kind: Any) -> dict[str, Any]:
@@ -340,11 +441,6 @@ def _pair(word: str) -> tuple[str, str]:
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{word!r} is not KEY=VALUE, such as preset=slow")
     return key, value
-
-
-def _plain(value: Any) -> Any:
-    """Lists, which argparse appends to, as the tuples that a frozen value holds."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _among(name: str, value: str, known: tuple[str, ...]) -> None:

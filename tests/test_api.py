@@ -223,6 +223,8 @@ def test_an_engine_is_loaded_once_for_several_arrays(upscale, monkeypatch):
         ("a.png", {"axes": "YX"}, ConfigError, "a file has its own"),
         (np.ma.zeros((4, 4), "u1"), {}, PixelError, "masks of NumPy are not read; fill"),
         (da.zeros((4, 4)).map_blocks(np.ma.asarray), {}, PixelError, "masks of NumPy"),
+        (np.zeros((4, 4), "u1"), {"axes": ("Y", "X")}, ConfigError, "axes takes letters"),
+        (np.zeros((4, 4), "u1"), {"nodata": "0"}, ConfigError, "nodata takes a number"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(upscale, image, settings, error, said):

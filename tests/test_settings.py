@@ -1,10 +1,13 @@
 import argparse
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from srpipe.errors import ConfigError
-from srpipe.settings import RunSettings, add_options, from_mapping, from_options
+from srpipe.settings import EvalSettings, RunSettings, add_options, from_mapping, from_options
 
 
 def parse(*words):
@@ -79,6 +82,51 @@ def test_a_value_out_of_reach_is_one_line_that_says_what_to_do(values, message):
     with pytest.raises(ConfigError, match=message) as raised:
         from_mapping(RunSettings, values)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "wanted"),
+    [
+        (RunSettings, {"weights": "/a/b"}, Path("/a/b")),
+        (RunSettings, {"model": Path("/a/b.pth")}, "/a/b.pth"),
+        (RunSettings, {"device": torch.device("cuda:1")}, "cuda:1"),
+        (RunSettings, {"options": [["preset", "slow"]]}, (("preset", "slow"),)),
+        (RunSettings, {"options": {"preset": "slow"}}, (("preset", "slow"),)),
+        (RunSettings, {"tile": np.int64(96)}, 96),
+        (RunSettings, {"scale": np.float32(2)}, 2.0),
+        (RunSettings, {"weights": None}, None),
+        (EvalSettings, {"perception": [0, 1]}, (0.0, 1.0)),
+    ],
+)
+def test_a_value_that_means_the_same_is_taken_for_it(settings, values, wanted):
+    (name,) = values
+    found = getattr(from_mapping(settings, values), name)
+    assert found == wanted
+    assert type(found) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scale": "2"}, "scale takes a number or None, not '2'"),
+        ({"scale": True}, "scale takes a number or None, not True"),
+        ({"perception": "0.5"}, "perception takes a number or None, not '0.5'"),
+        ({"tile": "64"}, "tile takes a whole number or 'auto', not '64'"),
+        ({"tile": 64.5}, "tile takes a whole number or 'auto', not 64.5"),
+        ({"range": (0, 4095)}, r"range takes text or None \(LO,HI\), not \(0, 4095\)"),
+        ({"bands": [0, 1, 2]}, r"bands takes text or None .*, not \[0, 1, 2\]"),
+        ({"weights": 3}, "weights takes a path or None, not 3"),
+        ({"options": {"crf": 18}}, "options takes pairs of a name and a text, not {'crf': 18}"),
+        ({"options": "preset=slow"}, "options takes pairs of a name and a text"),
+        ({"device": 0}, "device takes text, not 0"),
+        ({"model": None}, "model takes text, not None"),
+        ({"ensemble": 1}, "ensemble takes True or False, not 1"),
+        ({"consistency": True}, "consistency takes 'off' or 'project', not True"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_what_the_setting_takes(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(RunSettings, values)
 
 
 def test_a_misspelt_setting_names_the_nearest():
