@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,7 +39,7 @@ SHORT = {"model": "-m", "scale": "-s", "tile": "-t", "options": "-e"}
 
 _GRACE_S = 0.3  # after Ctrl-C, until a call that does not come back is cut off
 _FAREWELL_S = 10.0  # after a failure: ending under a thread that computes may crash
-_SIGNALS = signal.SIGINT, signal.SIGTERM
+_HANGUP = getattr(signal, "SIGHUP", None)  # which Windows lacks
 _STAGE_THREADS = "srpipe-"  # what stream.run calls the threads that it may leave behind
 
 
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SrpipeError as error:
         tell(f"srpipe: error: {one_line(error)}")
         return error.exit_code
+    except KeyboardInterrupt:
+        tell("srpipe: error: stopped")
+        return INTERRUPTED
 
 
 def upscale(args: argparse.Namespace) -> int:
@@ -332,7 +336,8 @@ def _interruptible(work: Callable[[threading.Event], int], show: Show) -> int:
                 _leave(show)
 
     listener = threading.Thread(target=listen, name="srpipe listens", daemon=True)
-    before = [signal.signal(number, lambda *_: None) for number in _SIGNALS]
+    numbers = _signals()
+    before = [signal.signal(number, lambda *_: None) for number in numbers]
     earlier = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
     try:
         listener.start()
@@ -340,11 +345,19 @@ def _interruptible(work: Callable[[threading.Event], int], show: Show) -> int:
     finally:
         over.set()
         signal.set_wakeup_fd(earlier)
-        for number, handler in zip(_SIGNALS, before, strict=True):
+        for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
         mouth.close()
         listener.join()
         ear.close()
+
+
+def _signals() -> list[int]:
+    """What asks the work to stop; a closed terminal only where nohup does not say otherwise."""
+    heard: list[int] = [signal.SIGINT, signal.SIGTERM]
+    if _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN:
+        heard.append(_HANGUP)
+    return heard
 
 
 def _ended(work: Callable[[threading.Event], int], cancelled: threading.Event, show: Show) -> int:
@@ -374,6 +387,9 @@ def _leave(show: Show) -> NoReturn:
     from srpipe.jobs import abandon
 
     kept = [abandon(part) for part in show.parts]
+    for folder in show.absent:
+        with suppress(OSError):  # it holds something, or was not made yet
+            folder.rmdir()
     what = (
         "what is finished is kept, and the same command goes on" if any(kept) else "nothing is left"
     )

@@ -67,7 +67,9 @@ class Show:
         self._quiet = quiet
         self._bar: Any = None
         self._told = 0.0
-        self.parts: list[Path] = []  # what is being written, for the case that we must leave now
+        # what is being written, and folders made for it, for the case that we must leave now
+        self.parts: list[Path] = []
+        self.absent: list[Path] = []
 
     def __call__(self, event: "Event") -> None:
         """Show an event; it may come from any thread, one at a time."""
@@ -87,6 +89,9 @@ class Show:
     def began(self, parts: list[Path]) -> None:
         """A job starts to write, under these names."""
         self.parts = parts
+        above = {folder for part in parts for folder in part.parents}
+        absent = [folder for folder in above if not os.path.isdir(folder)]
+        self.absent = sorted(absent, key=lambda folder: len(folder.parts), reverse=True)
 
     def plan(self, plan: "Plan") -> None:
         """What would be done."""

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,8 +11,9 @@ from PIL import Image
 from test_jobs import clip, names, noise
 
 import srpipe
-from srpipe import __version__
+from srpipe import __version__, cli
 from srpipe.cli import main
+from srpipe.show import Show
 
 
 def draw(*names):
@@ -227,6 +229,38 @@ def test_a_file_whose_name_is_no_text_can_be_named(run, monkeypatch):
         patch.setattr(sys, "stdout", strict)
         assert run(name)[0] == 0
     assert seen.getvalue().startswith(b"in\\udcff.png -> in\\udcff_toy_x2.png\n")
+
+
+def test_ctrl_c_in_a_short_command_is_one_line(run, monkeypatch):
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("srpipe.cli._facts", stopped)
+    assert run(command="info") == (130, [], ["srpipe: error: stopped"])
+
+
+def test_a_run_that_is_cut_off_leaves_no_folder_that_was_made_for_it(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("os._exit", sys.exit)
+    show = Show(as_json=False, quiet=False)
+    part = tmp_path / "new" / "deep" / "a.png.part"
+    show.began([part])
+    part.parent.mkdir(parents=True)
+    part.touch()
+    with pytest.raises(SystemExit):
+        cli._leave(show)
+    assert names(tmp_path) == []
+    assert "nothing is left" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+def test_a_closed_terminal_stops_the_work_unless_it_was_started_with_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert signal.SIGHUP in cli._signals()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert signal.SIGHUP not in cli._signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_bug_keeps_its_traceback(run, monkeypatch):
