@@ -46,7 +46,8 @@ class Row:
 
     Parameters
     ----------
-    model, perception : which network made it, and where on the dial; None for other methods
+    model, perception : what `zoo.find` finds the network by that made it, and where on the dial;
+        None for other methods
     values : means over the pictures, and what belongs to the whole
     pictures : the values of each picture, by its name
     """
@@ -275,6 +276,7 @@ def _models(
 ) -> tuple[list[Row], list[str]]:
     if settings.input:
         raise ConfigError("--input belongs to a result that exists; leave it or --model out")
+    apart = _names(paths)
     by_scale: dict[int, dict[str, _Way]] = {}
     run: list[str] = []
     for name in settings.model:
@@ -285,20 +287,20 @@ def _models(
             upscaler = _upscaler(name, entry, perception, settings)
             run.append(f"Networks in {upscaler.precision} on {upscaler.device}")
             larger = partial(upscaler, cancelled=cancelled)
-            way = _Way(larger, model=entry.name, perception=perception)
-            by_scale.setdefault(entry.scale, {})[_method(entry, perception)] = way
+            way = _Way(larger, model=entry.model, perception=perception)
+            bicubic = _Way(partial(enlarge, scale=entry.scale))
+            ways = by_scale.setdefault(entry.scale, {BICUBIC: bicubic})
+            ways[_method(name, entry, perception, ways)] = way
     rows = []
     for path, scale in itertools.product(paths, sorted(by_scale)):
-        pictures = Pictures.at(path)
-        ways = {BICUBIC: _Way(partial(enlarge, scale=scale)), **by_scale[scale]}
+        pictures, ways = Pictures.at(path), by_scale[scale]
         samples = reduced(
             _watched(pictures, report, cancelled),
             scale,
             {method: way.enlarge for method, way in ways.items()},
         )
-        found = tally(
-            pictures.name, samples, metrics, border=settings.border, moving=pictures.moving
-        )
+        data = apart[path]
+        found = tally(data, samples, metrics, border=settings.border, moving=pictures.moving)
         for row in found:
             way = ways[row.method]
             rows.append(replace(row, model=way.model, perception=way.perception))
@@ -308,11 +310,29 @@ def _models(
     return rows, [how, *run]
 
 
-def _method(entry: zoo.Entry, perception: float | None) -> str:
-    if perception is None:
-        return entry.name
-    stage = zoo.STAGES[int(perception)] if perception in (0, 1) else f"perception {perception:g}"
-    return f"{entry.name}, {stage}"
+def _method(
+    asked: str, entry: zoo.Entry, perception: float | None, taken: Mapping[str, _Way]
+) -> str:
+    """What a way is called: by its network, or as that was asked for where another is called so."""
+    place = ""
+    if perception is not None:
+        stage = zoo.STAGES[int(perception)] if perception in (0, 1) else None
+        place = f", {stage or f'perception {perception:g}'}"
+    other = taken.get(f"{entry.name}{place}")
+    return f"{entry.name if other is None or other.model == entry.model else asked}{place}"
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What data sets are called: the ends of their paths that tell each from the others."""
+    parts = {path: path.resolve().parts for path in paths}
+
+    def name(own: tuple[str, ...]) -> str:
+        others = {each for each in parts.values() if each != own}
+        lengths = range(1, len(own) + 1)
+        length = next(n for n in lengths if all(each[-n:] != own[-n:] for each in others))
+        return "/".join(own[-length:])
+
+    return {path: name(own) for path, own in parts.items()}
 
 
 def _upscaler(
@@ -390,10 +410,17 @@ def compared(
         if cancelled():
             raise Cancelled(f"stopped before {name}")
         wanted = _fitted(others[0], image, name) if truth else None
-        images = {result.name: image}
+        images = {_method_of(result): image}
         if low:
             images[BICUBIC] = resize(others[-1], _size(image)).clamp(0, 1)
         yield Sample(name=name, images=images, truth=wanted, low=others[-1] if low else None)
+
+
+def _method_of(result: Pictures) -> str:
+    """What made a result is called as its folder or file is, unless bicubic is."""
+    if result.name != BICUBIC:
+        return result.name
+    return "/".join(result.path.resolve().parts[-2:])
 
 
 def _fitted(truth: Tensor, image: Tensor, name: str) -> Tensor:

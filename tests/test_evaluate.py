@@ -1,3 +1,6 @@
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,6 +42,29 @@ def test_a_stage_that_was_not_measured_keeps_its_figures(pictures, toy, capsys):
     after = {card.stage: card.metrics for card in zoo.cards(toy)}
     assert after["perception"] == before["perception"]
     assert "a border of 0 px" in after["fidelity"]["protocol"]
+
+
+def test_weights_of_one_name_are_not_taken_for_each_other(pictures, toy, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(toy, other)
+    (card,) = (each for each in zoo.cards(other) if each.stage == "fidelity")
+    darker = {name: tensor / 2 for name, tensor in zoo.tensors(card).items()}
+    replace(card, files=zoo.store(darker, other, card.stem)).write()
+    path = str(other / f"{card.stem}.json")
+    words = [str(pictures), "--model", "toy-lite-x2", "--model", path, "--weights", str(toy)]
+    assert main([*words, "--perception", "0", "--record"]) == 0
+    methods = [line.split(" | ")[2] for line in capsys.readouterr().out.splitlines()[2:5]]
+    assert methods == ["bicubic", "toy-lite-x2, fidelity", f"{path}, fidelity"]
+    good, bad = (zoo.cards(folder)[0].metrics["values"]["pictures"] for folder in (toy, other))
+    assert good["psnr_y"] > bad["psnr_y"]
+
+
+def test_data_sets_of_one_name_are_told_apart_by_their_folders(pictures, toy, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(pictures, tmp_path / name / "HR")
+    sets = [str(pictures), *(str(tmp_path / name / "HR") for name in ("one", "two"))]
+    assert main([*sets, "--model", "toy", "--weights", str(toy), "--record"]) == 0
+    assert list(zoo.cards(toy)[0].metrics["values"]) == ["pictures", "one/HR", "two/HR"]
 
 
 def test_what_is_in_the_way_is_one_line(tmp_path, toy, capsys):

@@ -153,6 +153,15 @@ def test_results_of_another_size_are_refused(tmp_path):
         evaluate([tmp_path / "a.png", tmp_path / "b.png"], EvalSettings())
 
 
+def test_a_result_called_bicubic_stays_beside_the_bicubic_column(tmp_path):
+    draw(tmp_path / "low" / "a.png", size=(25, 33))
+    draw(tmp_path / "bicubic" / "a.png", size=(50, 66), seed=1)
+    found = evaluate(
+        [tmp_path / "bicubic", tmp_path / "bicubic"], EvalSettings(input=tmp_path / "low")
+    )
+    assert [row.method for row in found.rows] == [f"{tmp_path.name}/bicubic", "bicubic"]
+
+
 def test_the_flicker_of_a_video_needs_its_input_and_no_truth(tmp_path):
     rng = np.random.default_rng(0)
     still = rng.integers(0, 255, (16, 20, 3), dtype=np.uint8)

@@ -14,11 +14,11 @@ from srpipe.evaluation import Evaluation, evaluate
 from srpipe.settings import EvalSettings, add_options, from_options
 
 
-def record(found: Evaluation, card: zoo.Card) -> None:
-    """Write to a card what was measured of its weights and of bicubic, and how."""
+def record(found: Evaluation, model: str, card: zoo.Card) -> None:
+    """Write to a card of a model what was measured of its weights and of bicubic, and how."""
     stage = zoo.STAGES.index(card.stage)
-    rows = [row for row in found.rows if (row.model, row.perception) == (card.name, stage)]
-    beside = [row for row in found.rows if row.model is None]
+    rows = [row for row in found.rows if (row.model, row.perception) == (model, stage)]
+    beside = [row for row in found.rows if row.model is None and row.scale == card.scale]
     if rows:
         metrics = {
             "protocol": found.protocol,
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in settings.model if args.record else ():
             entry = zoo.find(name, scale=settings.scale, folder=settings.weights)
             for card in entry.cards.values():
-                record(found, card)
+                record(found, entry.model, card)
     except SrpipeError as error:
         print(f"training.evaluate: error: {error}", file=sys.stderr)
         return error.exit_code
