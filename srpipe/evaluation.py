@@ -183,6 +183,11 @@ def reduced(
     """Pictures cropped, reduced by ``scale`` and enlarged again, all in 8 bits."""
     for name, picture in pictures:
         height, width = (side // scale * scale for side in picture.shape[-2:])
+        if not height * width:
+            raise PixelError(
+                f"{name} is {picture.shape[-1]} x {picture.shape[-2]} px, too small to be reduced"
+                f" {scale} times; leave it out"
+            )
         truth = rounded(picture[..., :height, :width], 8)
         low = low_resolution(truth, scale)
         with torch.no_grad():
@@ -247,6 +252,8 @@ def _measured(
     image, truth = image[inner], None if sample.truth is None else sample.truth[inner]
     values = {}
     try:
+        for metric in metrics.values():
+            metric.check_side(min(_size(image)))
         with torch.inference_mode():
             for name, metric in metrics.items():
                 if metric.alone:
@@ -412,6 +419,7 @@ def compared(
         wanted = _fitted(others[0], image, name) if truth else None
         images = {_method_of(result): image}
         if low:
+            _check_ratio(others[-1], image, name)
             images[BICUBIC] = resize(others[-1], _size(image)).clamp(0, 1)
         yield Sample(name=name, images=images, truth=wanted, low=others[-1] if low else None)
 
@@ -421,6 +429,16 @@ def _method_of(result: Pictures) -> str:
     if result.name != BICUBIC:
         return result.name
     return "/".join(result.path.resolve().parts[-2:])
+
+
+def _check_ratio(low: Tensor, image: Tensor, name: str) -> None:
+    """See that a result has its input's shape, as far as whole pixels tell."""
+    (height, width), (tall, wide) = _size(low), _size(image)
+    if abs(wide * height - tall * width) > ODD_PIXELS * (height + width):
+        raise PixelError(
+            f"{name}: the result is {wide} x {tall} px and its input {width} x {height}, which is"
+            " not of that shape; name the --input that it was made from"
+        )
 
 
 def _fitted(truth: Tensor, image: Tensor, name: str) -> Tensor:

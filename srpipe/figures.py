@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from srpipe.device import found
+from srpipe.errors import PixelError
 from srpipe.metrics import color_shift, gradient_error, luma, psnr, ssim
 from srpipe.perceptual import LPIPS, VGG19, no_reference
 from srpipe.settings import EvalSettings
@@ -36,10 +37,24 @@ class Metric(Figure):
     Parameters
     ----------
     of : of an image and its truth, each (1, 3, H, W) in [0, 1]; of the image alone where `alone`
+    side_min : the shortest side that it takes, in pixels, where `of` does not say so itself
     """
 
     of: Callable[..., Tensor]
     alone: bool = False
+    side_min: int = 1
+
+    def check_side(self, side: int) -> None:
+        """See that a picture with this shortest side can be measured.
+
+        Raises
+        ------
+        PixelError
+            If it is too short.
+        """
+        if side < self.side_min:
+            name = self.heading.removesuffix(" ↓")
+            raise PixelError(f"{name} takes sides of {self.side_min} px or more, not of {side} px")
 
 
 _PSNR = "PSNR in dB from each picture's mean square error"
@@ -120,6 +135,7 @@ def lpips(net: str, file: Path | None = None, device: str = "cpu") -> Metric:
         about=f"LPIPS ({net}): version 0.1 of the lpips package,"
         f" backbone {file.name if file else 'of torchvision'}",
         of=lambda image, truth: network(image.to(device), truth.to(device)),
+        side_min=32,
     )
 
 
@@ -131,7 +147,7 @@ def vgg(file: Path, device: str = "cpu") -> Metric:
         return (network(image.to(device)) - network(truth.to(device))).abs().mean((1, 2, 3))
 
     about = f"VGG19: mean absolute difference of conv5_4 before its ReLU, weights {file.name}"
-    return Metric(heading="VGG19 ↓", about=about, of=distance)
+    return Metric(heading="VGG19 ↓", about=about, of=distance, side_min=16)
 
 
 def _alone(name: Literal["niqe", "pi"], device: str) -> Metric:

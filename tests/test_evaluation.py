@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -160,6 +161,29 @@ def test_a_result_called_bicubic_stays_beside_the_bicubic_column(tmp_path):
         [tmp_path / "bicubic", tmp_path / "bicubic"], EvalSettings(input=tmp_path / "low")
     )
     assert [row.method for row in found.rows] == [f"{tmp_path.name}/bicubic", "bicubic"]
+
+
+def test_a_result_of_another_shape_than_its_input_is_refused(tmp_path):
+    draw(tmp_path / "a.png", size=(64, 64))
+    draw(tmp_path / "b.png", size=(40, 64))
+    with pytest.raises(PixelError, match=r"a\.png: the result is 64 x 64 px and its input 64 x 40"):
+        evaluate([tmp_path / "a.png"] * 2, EvalSettings(input=tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40)])
+def test_a_picture_smaller_than_the_scale_is_named(tmp_path, size):
+    pictures = Pictures.at(draw(tmp_path / "one.png", size=size))
+    with pytest.raises(PixelError, match=rf"one\.png is {size[1]} x 1 px, too small .* 2 times"):
+        list(reduced(pictures, 2, {}))
+
+
+def test_a_picture_smaller_than_a_network_takes_is_named(tmp_path):
+    truth = Pictures.at(draw(tmp_path / "tiny.png", size=(14, 40)))
+    metric = replace(METRICS["psnr_y"], heading="LPIPS ↓", side_min=16)
+    with pytest.raises(
+        PixelError, match=r"tiny\.png .* LPIPS takes sides of 16 px or more, not of"
+    ):
+        tally("d", reduced(truth, 2, {"m": partial(enlarge, scale=2)}), {"lpips": metric})
 
 
 def test_the_flicker_of_a_video_needs_its_input_and_no_truth(tmp_path):
