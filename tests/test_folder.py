@@ -409,6 +409,12 @@ def test_videos_are_done_and_kinds_that_are_not_read_are_named(photos, out, sett
     assert "1 picture left out, of kinds that are not read: raw.dng" in result.notices[0]
 
 
+@pytest.mark.parametrize("glob", ["", "."])
+def test_a_pattern_that_is_none_is_refused(photos, out, settings, glob):
+    with pytest.raises(ConfigError, match="is no pattern for names; write one such as"):
+        folder.upscale(photos, out, settings(), glob=glob)
+
+
 def test_two_workers_do_what_one_process_does(photos, out, tmp_path, settings, monkeypatch):
     dask = pytest.importorskip("dask")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

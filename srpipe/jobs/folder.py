@@ -294,13 +294,20 @@ def _listed(source: Path, glob: str | None, recursive: bool) -> tuple[list[Path]
         folders[:] = [each for each in deeper if not each.startswith(".")]
         names += [inside / each for each in sorted(files + images) if not each.startswith(".")]
     if glob is not None:
-        names = [name for name in names if name.match(glob)]
+        names = [name for name in names if _fits(name, glob)]
     read = [name for name in names if name.suffix.lower() in _READ]
     if not read:
         which = "pictures or videos" if glob is None else f"pictures or videos named {glob}"
         hint = "" if recursive else "; --recursive looks into the folders in it"
         raise ConfigError(f"{source} holds no {which}{hint}")
     return read, [name for name in names if name.suffix.lower() in OTHER_PICTURES]
+
+
+def _fits(name: Path, glob: str) -> bool:
+    try:
+        return name.match(glob)
+    except ValueError as error:  # it is empty, or a dot
+        raise ConfigError(f"{glob!r} is no pattern for names; write one such as '*.png'") from error
 
 
 def _unit(source: Path, name: Path) -> Unit:
