@@ -415,6 +415,13 @@ def test_a_pattern_that_is_none_is_refused(photos, out, settings, glob):
         folder.upscale(photos, out, settings(), glob=glob)
 
 
+@pytest.mark.parametrize("name", ["v.wmv", "v.MPG", "v.flv", "v.m2ts"])
+def test_a_video_of_any_usual_ending_is_not_passed_over(photos, out, settings, name):
+    (photos / name).touch()
+    (unit,) = folder.plan(photos, out, settings(), glob="v.*").units
+    assert unit.facts["target"] == "v.mkv"
+
+
 def test_two_workers_do_what_one_process_does(photos, out, tmp_path, settings, monkeypatch):
     dask = pytest.importorskip("dask")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -67,7 +67,13 @@ from srpipe.settings import RunSettings
 JOURNAL = ".srpipe"
 MANIFEST = "srpipe-manifest.jsonl"
 
-_READ = {suffix for known in FORMATS.values() for suffix in known.suffixes}
+_OTHER_VIDEOS = (
+    *(".3g2", ".3gp", ".asf", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".mpe", ".mpeg"),
+    *(".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".vob", ".wmv"),
+)
+"""Videos that FFmpeg reads as well; what becomes of them has another ending."""
+
+_READ = {suffix for known in FORMATS.values() for suffix in known.suffixes} | {*_OTHER_VIDEOS}
 
 _OF_THE_DISK = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS)
 """Why a result cannot be written, and the next one neither."""
