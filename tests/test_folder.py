@@ -422,6 +422,18 @@ def test_a_video_of_any_usual_ending_is_not_passed_over(photos, out, settings, n
     assert unit.facts["target"] == "v.mkv"
 
 
+def test_what_was_done_before_without_a_report_is_named(photos, out, settings):
+    folder.upscale(photos, out, settings())
+    draw(photos / "z.png")
+    result = folder.upscale(photos, out, settings(report=True))
+    assert result.notices == (
+        "2 of the files were done before without --report: a.png, b.png; --restart makes all anew",
+    )
+    assert (out / "z.png.report.json").exists()
+    (again,) = folder.upscale(photos, out, settings(report=True)).notices
+    assert again.startswith("2 of the files")
+
+
 def test_two_workers_do_what_one_process_does(photos, out, tmp_path, settings, monkeypatch):
     dask = pytest.importorskip("dask")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -32,7 +32,7 @@ from srpipe.errors import (
 )
 from srpipe.io import FORMATS, OTHER_PICTURES, format_for
 from srpipe.io.video import suffix_for
-from srpipe.jobs import picture, raster, video
+from srpipe.jobs import picture, raster, trusted, video
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import (
     OF_ONE_UNIT,
@@ -89,6 +89,7 @@ class FolderPlan:
     todo : those without a result
     foreign : those whose target is there, though no receipt tells of it; they stay as they are
     unread : pictures of kinds that are not read
+    unreported : those with a result of an earlier run, and no report though one is asked for
     """
 
     source: Path
@@ -98,6 +99,7 @@ class FolderPlan:
     todo: tuple[Unit, ...]
     foreign: tuple[Unit, ...]
     unread: tuple[str, ...]
+    unreported: tuple[str, ...]
 
     @property
     def kept(self) -> int:
@@ -113,6 +115,11 @@ class FolderPlan:
             notices.append(
                 f"{count} left out, of kinds that are not read: {_some(self.unread)}; convert to"
                 " PNG or TIFF"
+            )
+        if self.unreported:
+            notices.append(
+                f"{len(self.unreported)} of the files were done before without --report:"
+                f" {_some(self.unreported)}; --restart makes all anew"
             )
         return tuple(notices)
 
@@ -228,6 +235,7 @@ def plan(
         todo=tuple(by_state["todo"]),
         foreign=tuple(by_state["foreign"]),
         unread=tuple(map(str, unread)),
+        unreported=_unreported(by_state["kept"], target) if settings.report else (),
     )
 
 
@@ -350,6 +358,12 @@ def _state(unit: Unit, before: Receipt | None, target: Path, settings: RunSettin
     if before is None or not _holds(before, target):
         return "todo" if settings.overwrite else "foreign"
     return "todo" if settings.restart or before.digest != unit.digest else "kept"
+
+
+def _unreported(kept: Sequence[Unit], target: Path) -> tuple[str, ...]:
+    """Of files with a result, those without a report of it."""
+    reports = {u.name: trusted.files_of(target / u.facts["target"])[0] for u in kept}
+    return tuple(name for name, report in reports.items() if not report.exists())
 
 
 def _some(names: Sequence[str]) -> str:
