@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from srpipe import __version__
-from srpipe.errors import Cancelled, ConfigError, SrpipeError
+from srpipe.errors import Cancelled, ConfigError, SrpipeError, WeightsError
 from srpipe.settings import EvalSettings, RunSettings, add_options, from_options, nearest
 from srpipe.show import Bars, Show, one_line, say, tell
 
@@ -85,6 +85,8 @@ def models(args: argparse.Namespace) -> int:
         entries = zoo.entries(args.weights)
     else:
         entries = [zoo.find(args.name, folder=args.weights)]
+    if args.weights is not None and not entries:
+        raise WeightsError(f"{args.weights} holds no weights with a card; check the name")
     return {"list": _list, "info": _describe, "verify": _verify}[args.what](entries, args.json)
 
 

@@ -173,6 +173,18 @@ def test_models_are_listed_described_and_verified(run, toy):
     assert run("info", *here, command="models")[0] == 2
 
 
+@pytest.mark.parametrize("what", ["list", "verify"])
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("empty", "empty holds no weights"), ("nowhere", "nowhere is no folder")],
+)
+def test_a_folder_without_weights_does_not_pass_for_good_ones(run, tmp_path, what, folder, message):
+    (tmp_path / "empty").mkdir()
+    code, out, err = run(what, "--weights", folder, command="models")
+    assert (code, out, len(err)) == (1, [], 1)
+    assert message in err[0]
+
+
 def test_info_names_device_precision_and_libraries(run):
     code, out, _ = run("--json", command="info")
     assert code == 0

@@ -103,7 +103,15 @@ class Card:
 
 
 def cards(folder: Path | None = None) -> list[Card]:
-    """Every card in a folder, or in the package: sorted by name, fidelity first."""
+    """Every card in a folder, or in the package: sorted by name, fidelity first.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such folder, or a card in it cannot be read.
+    """
+    if folder is not None and not folder.is_dir():
+        raise WeightsError(f"{folder} is no folder, and weights were to be in it; check the name")
     found = [Card.read(path) for path in sorted((folder or SHIPPED).glob("*.json"))]
     return sorted(found, key=lambda card: (card.name, STAGES.index(card.stage)))
 
