@@ -76,6 +76,11 @@ def test_a_picture_is_enlarged_beside_itself(picture, settings):
     assert names(picture.parent) == ["in.png", "in_toy_x2.png"]
 
 
+def test_a_zarr_is_one_image_in_capitals_too(tmp_path):
+    (tmp_path / "S5.ZARR").mkdir()
+    assert not jobs.is_folder(tmp_path / "S5.ZARR")
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_sixteen_bits_grey_and_alpha_come_through(tmp_path, settings, channels):
     pixels = noise((9, 7, channels), "uint16")

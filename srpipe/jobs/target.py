@@ -55,7 +55,7 @@ def is_folder(target: str | Path) -> bool:
 
 def is_zarr(path: str | Path) -> bool:
     """Whether a path is named like a Zarr."""
-    return Path(path).suffix == ".zarr"
+    return Path(path).suffix.lower() == ".zarr"
 
 
 def exists(path: Path) -> bool:
