@@ -215,7 +215,7 @@ def _upscale_all(
     for source in map(Path, args.inputs):
         give_back_freed_memory()  # of the one before, failed or not
         try:
-            plan = jobs.plan(source, args.output, settings)
+            plan = jobs.plan(source, args.output, settings, alone=len(args.inputs) == 1)
             _claim(plan, targets)
             results += _run(plan, engine, show, cancelled)
         except Cancelled:
