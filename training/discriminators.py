@@ -14,6 +14,9 @@ Norm = Literal["batch", "none"]
 class VGGCritic(nn.Module):
     """ESRGAN's critic: convolutions that halve the size and double the width, then two layers.
 
+    Its weights begin as ESRGAN's, which EAGCL and DGGN ask for: with PyTorch's own, and no norm,
+    the answers hardly depend on the image, and a critic with a gradient penalty does not learn.
+
     Parameters
     ----------
     size : side of the images it judges, in pixels: a multiple of ``2**levels``
@@ -46,6 +49,7 @@ class VGGCritic(nn.Module):
         self.features = nn.Sequential(*layers)
         self.hidden = nn.Linear(channels * (size >> levels) ** 2, 100)
         self.out = nn.Linear(100, 1)
+        self.apply(_begun)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, size, size) to logits (N, 1), float32."""
@@ -58,7 +62,8 @@ class PooledCritic(nn.Module):
     """SRGAN's critic for images of any size: the last features are averaged (attention-SRGAN).
 
     Eight 3 x 3 convolutions, every second of which halves the size (Ledig et al. 2017,
-    arXiv:1609.04802), then two layers on the mean.
+    arXiv:1609.04802), then two layers on the mean. Its weights begin as PyTorch's, as those of
+    attention-SRGAN, but for a critic without norm, which begins as `VGGCritic` does.
 
     Parameters
     ----------
@@ -78,6 +83,8 @@ class PooledCritic(nn.Module):
         self.features = nn.Sequential(*layers)
         self.hidden = nn.Linear(channels, 16 * width)
         self.out = nn.Linear(16 * width, 1)
+        if norm == "none":
+            self.apply(_begun)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) to logits (N, 1), float32."""
@@ -89,3 +96,10 @@ class PooledCritic(nn.Module):
 def _step(conv: nn.Conv2d, norm: Norm) -> list[nn.Module]:
     middle = [nn.BatchNorm2d(conv.out_channels)] if norm == "batch" else []
     return [conv, *middle, nn.LeakyReLU(0.2)]
+
+
+def _begun(layer: nn.Module) -> None:
+    """Give a layer weights that keep the size of what passes through it (He et al. 2015)."""
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(layer.weight, 0.2)
+        nn.init.zeros_(layer.bias)
