@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from srpipe.errors import ConfigError
+from srpipe.errors import ConfigError, MediaError
 from training.data import Pairs, load
 from training.degrade import bicubic
 from training.pack import Pack
@@ -123,6 +123,32 @@ def test_a_copy_of_a_held_out_picture_is_not_trained_on(data):
         Image.fromarray(pixels).save(how.folder / f"copy{i}x.png")
     after, _ = load(how, 4, CPU)
     assert len(after.high) == len(before.high)
+    assert after.left_out > 0
+
+
+def test_a_turned_copy_of_a_held_out_picture_is_not_trained_on(data):
+    how = data()
+    before, held = load(how, 4, CPU)
+    pixels = (held[0][1][0].permute(1, 2, 0) * 255).round().byte()
+    for i in range(8, 20):  # under none of these names it is held out
+        Image.fromarray(pixels.rot90(i % 4).numpy()).save(how.folder / f"turned{i}x.png")
+    after, _ = load(how, 4, CPU)
+    assert len(after.high) == len(before.high)
+
+
+def test_a_held_out_picture_that_is_too_small_to_validate_with_is_named(data):
+    how = data(patch=8)
+    for i in range(6):
+        Image.fromarray(wave(i, 16, 40).numpy()).save(how.folder / f"small{i}.png")
+    with pytest.raises(ConfigError, match=r"small\d\.png is held out .* needs 19 px of each"):
+        load(data(patch=8, holdout=0.9), 4, CPU)
+
+
+def test_a_link_to_nowhere_is_named(data):
+    how = data()
+    (how.folder / "gone.png").symlink_to("nowhere.png")
+    with pytest.raises(MediaError, match=r"gone\.png cannot be read \(No such file"):
+        load(how, 4, CPU)
 
 
 @pytest.mark.parametrize(

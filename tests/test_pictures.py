@@ -6,7 +6,16 @@ import torch
 from PIL import Image
 
 from srpipe.errors import ConfigError, MediaError
-from training.pictures import copies, held_out, likeness, pictures, read_image
+from training.pictures import (
+    NUMBERED,
+    copies,
+    ending,
+    held_out,
+    likeness,
+    pictures,
+    read_image,
+    turned,
+)
 
 
 def test_pictures_are_found_in_nested_folders_but_not_in_hidden_ones(tmp_path):
@@ -65,6 +74,40 @@ def test_crops_of_one_photograph_are_held_out_together(tmp_path):
     assert 15 < sum(group == {True} for group in groups) < 45
 
 
+def test_sub_images_of_one_photograph_are_held_out_together(tmp_path):
+    names = [tmp_path / f"{i:04}_s{k:03}.png" for i in range(40) for k in range(9)]
+    crops = ending(names, 0.3)
+    apart = {path.stem[:4] for path in names if held_out(path, 0.3, crops)}
+    assert apart
+    assert not apart & {path.stem[:4] for path in names if not held_out(path, 0.3, crops)}
+
+
+@pytest.mark.parametrize("camera", ["IMG", "DSC", "frame"])
+def test_pictures_that_a_camera_numbered_are_not_one_photograph(tmp_path, camera):
+    names = [tmp_path / f"{camera}_{i:04}.png" for i in range(60)]
+    crops = ending(names, 0.2)
+    assert 3 < sum(held_out(path, 0.2, crops) for path in names) < 24
+    mixed = [*names, *(tmp_path / f"photo{i}_{k}.png" for i in range(20) for k in range(4))]
+    assert ending(mixed, 0.2) == NUMBERED
+
+
+def test_pictures_in_a_linked_folder_are_found_once(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.png").write_bytes(b"")
+    (tmp_path / "images" / "near").symlink_to(tmp_path / "far")
+    (tmp_path / "images" / "twice").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "round").symlink_to(tmp_path / "images")
+    assert pictures(tmp_path / "images") == [tmp_path / "images" / "near" / "a.png"]
+
+
+def test_a_picture_that_is_too_large_to_be_safe_is_named(tmp_path, monkeypatch):
+    Image.fromarray(GREY).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    with pytest.raises(MediaError, match=r"bomb\.png cannot be read"):
+        read_image(tmp_path / "bomb.png")
+
+
 def photograph(seed, size=(96, 128)):
     torch.manual_seed(seed)
     x = torch.nn.functional.interpolate(torch.rand(1, 3, 9, 12), size, mode="bicubic")
@@ -80,3 +123,22 @@ def test_a_picture_saved_again_or_made_smaller_is_known_again():
     others = [photograph(seed) for seed in range(2, 12)]
     looks = [likeness(each) for each in (again, smaller, *others)]
     assert copies(looks, [likeness(image)]) == [True, True] + [False] * 10
+
+
+def test_a_picture_that_was_turned_or_mirrored_is_known_again():
+    image = photograph(1)
+    known = [likeness(each) for each in turned(image)]
+    again = [image.rot90(1), image.flip(0), image.transpose(0, 1), image]
+    assert copies([likeness(each) for each in again], known) == [True] * 4
+    assert not any(copies([likeness(photograph(2).rot90(1))], known))
+
+
+def test_drawings_on_white_are_not_copies_of_each_other():
+    def drawing(top, left):
+        image = torch.full((160, 170, 3), 255, dtype=torch.uint8)
+        image[top : top + 30, left : left + 30] = 0
+        return likeness(image)
+
+    assert copies([drawing(20, 20), drawing(90, 100)], [drawing(90, 100)]) == [False, True]
+    empty = likeness(torch.full((160, 170, 3), 255, dtype=torch.uint8))
+    assert copies([empty], [empty, drawing(20, 20)]) == [False]

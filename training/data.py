@@ -2,17 +2,26 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
-from srpipe.errors import ConfigError
+from srpipe.errors import ConfigError, MediaError
+from srpipe.metrics import WINDOW
 from training import recipe
 from training.degrade import REDUCTIONS, as_tensor, cropped, noisy, recompressed
 from training.pack import Pack, kept
-from training.pictures import copies, held_out, likeness, pictures, read_image
+from training.pictures import (
+    copies,
+    ending,
+    held_out,
+    likeness,
+    pictures,
+    read_image,
+    turned,
+)
 
 VALIDATED, VALIDATED_SIDE = 8, 512
 """How many pictures are validated with, and how many rows and columns of each at most."""
@@ -20,15 +29,41 @@ VALIDATED, VALIDATED_SIDE = 8, 512
 
 @dataclass(frozen=True)
 class Pairs:
-    """High-resolution images with the low-resolution ones made from them."""
+    """High-resolution images with the low-resolution ones made from them.
+
+    Parameters
+    ----------
+    left_out : how many pictures are not among them because they are copies of held-out ones
+    mark : of all pictures, the held-out ones too, and of which are which
+    """
 
     low: Pack
     high: Pack
     scale: int
+    left_out: int = 0
+    mark: str = ""
 
     def to(self, device: torch.device) -> "Pairs":
         """The same pairs in another device's memory."""
-        return Pairs(self.low.to(device), self.high.to(device), self.scale)
+        return replace(self, low=self.low.to(device), high=self.high.to(device))
+
+    def state_dict(self) -> dict[str, str]:
+        """What they are, for a checkpoint."""
+        return {"mark": self.mark}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """Refuse to take the place of others.
+
+        Raises
+        ------
+        ConfigError
+            If a checkpoint was made with other images.
+        """
+        if state["mark"] != self.mark:
+            raise ConfigError(
+                "this run was begun with other pictures than data.folder holds now; put those back"
+                " or choose another run folder"
+            )
 
     def batches(
         self, data: recipe.Data, chance: Generator, *, rank: int = 0, of: int = 1
@@ -62,7 +97,8 @@ def load(
     """Training pairs on the device, and images (1, 3, H, W), low and high, to validate with.
 
     Decoded and reduced pictures are kept in files, which are written anew when a picture of the
-    folder came, went or changed. No picture that is held out, and no copy of one, is trained on.
+    folder came, went or changed. No picture that is held out, and no copy of one, turned or not,
+    is trained on.
 
     Raises
     ------
@@ -84,15 +120,25 @@ def load(
         (shrink(cropped(high.image(i), scale).to(device), scale).cpu() for i in range(len(high))),
     )
     train, apart = _split(data, paths, low)
+    _check_window(scale, low, [(i, paths[i]) for i in apart[:VALIDATED]])
+    left_out = len(paths) - len(train) - len(apart)
     chance = Generator().manual_seed(0)
     held = [_validated(high.image(i), low.image(i), scale, data, chance) for i in apart[:VALIDATED]]
-    return Pairs(low.only(train), high.only(train), scale).to(device), held
+    which = hashlib.sha256(f"{train} {apart} {high.heights.tolist()}".encode())
+    which.update(high.pixels.numpy())
+    pairs = Pairs(low.only(train), high.only(train), scale, left_out, which.hexdigest())
+    return pairs.to(device), held
 
 
 def _fingerprint(folder: Path, paths: Sequence[Path]) -> str:
     """Of the names, sizes and times of files."""
     facts = ((p.relative_to(folder), p.stat()) for p in paths)
-    lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in facts]
+    try:
+        lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in facts]
+    except OSError as error:
+        raise MediaError(
+            f"{error.filename} cannot be read ({error.strerror}); remove it"
+        ) from error
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -111,13 +157,24 @@ def _check_patch(patch: int, scale: int, high: Pack, paths: Sequence[Path]) -> N
         )
 
 
+def _check_window(scale: int, low: Pack, held: Sequence[tuple[int, Path]]) -> None:
+    for index, path in held:
+        side = scale * (int(min(low.heights[index], low.widths[index])) - 2)
+        if side < WINDOW:
+            raise ConfigError(
+                f"{path} is held out for validation, which needs {WINDOW + 2 * scale} px of each"
+                " side; remove it, or change data.holdout"
+            )
+
+
 def _split(data: recipe.Data, paths: Sequence[Path], low: Pack) -> tuple[list[int], list[int]]:
     """Which pictures are trained on, and which are only looked at."""
-    apart = [i for i, path in enumerate(paths) if held_out(path, data.holdout)]
+    crops = ending(paths, data.holdout)
+    apart = [i for i, path in enumerate(paths) if held_out(path, data.holdout, crops)]
     train = sorted(set(range(len(paths))) - set(apart))
     if train and apart:
-        looks = [likeness(low.image(i)) for i in range(len(low))]
-        again = copies([looks[i] for i in train], [looks[i] for i in apart])
+        looks = [likeness(low.image(i)) for i in train]
+        again = copies(looks, [likeness(each) for i in apart for each in turned(low.image(i))])
         train = [i for i, is_copy in zip(train, again, strict=True) if not is_copy]
     if not (train and apart):
         raise ConfigError(

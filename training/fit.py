@@ -78,7 +78,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     batches = pairs.batches(
         recipe.data, parts.chance, rank=fabric.global_rank, of=fabric.world_size
     )
-    fabric.print(f"{parts.told}; {_where(fabric)}; {len(pairs.high)} pictures", flush=True)
+    fabric.print(f"{parts.told}; {_where(fabric)}; {_counted(pairs)}", flush=True)
     validating = Every(recipe.run.validate_every_s)
     saving = Every(recipe.run.checkpoint_every_s)
     before, found = spent_before(recipe.model), None
@@ -257,6 +257,12 @@ def launched(recipe: Recipe) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _counted(pairs: data.Pairs) -> str:
+    count = f"{len(pairs.high)} pictures"
+    without = f" without {pairs.left_out} copies of held-out ones"
+    return count + without if pairs.left_out else count
 
 
 def _where(fabric: Fabric) -> str:
