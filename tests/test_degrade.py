@@ -36,6 +36,19 @@ def test_the_blur_is_a_gaussian_of_seven_pixels():
     assert torch.allclose(seen, torch.stack(wanted), atol=0.003)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_what_is_blurred_is_not_low_passed_again(scale):
+    """Of one bright pixel, every output pixel has the Gaussian at its own distance from it."""
+    image = torch.zeros(24 * scale, 24 * scale, 3, dtype=torch.uint8)
+    at = 12 * scale + scale // 2
+    image[at, :] = 255  # a line, so that rounding to eight bits is small beside it
+    offsets = torch.arange(24) * scale + (scale - 1) / 2 - at
+    taps = torch.arange(-3.0, 4) if scale % 2 else torch.arange(-3.5, 4)
+    total = torch.exp(-taps.square() / (2 * 1.6**2)).sum()
+    wanted = torch.exp(-offsets.square() / (2 * 1.6**2)) / total * (offsets.abs() <= taps.max())
+    assert torch.allclose(blurred(image, scale)[:, 7, 1] / 255, wanted, atol=0.003)
+
+
 def test_noise_has_the_deviation_it_was_asked_for_and_is_drawn_for_each_image():
     low = torch.full((8, 3, 32, 32), 0.5)
     chance = torch.Generator().manual_seed(1)

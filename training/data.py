@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from srpipe.errors import ConfigError, MediaError
 from srpipe.metrics import WINDOW
 from training import recipe
-from training.degrade import REDUCTIONS, as_tensor, cropped, noisy, recompressed
+from training.degrade import REDUCTIONS, REVISION, as_tensor, cropped, noisy, recompressed
 from training.pack import Pack, kept
 from training.pictures import (
     copies,
@@ -116,7 +116,7 @@ def load(
     shrink = REDUCTIONS[data.reduction]
     low = kept(
         data.cache / f"{stem}-x{scale}-{data.reduction}.u8",
-        f"{mark} {scale} {data.reduction}",
+        f"{mark} {scale} {data.reduction} {REVISION}",
         (shrink(cropped(high.image(i), scale).to(device), scale).cpu() for i in range(len(high))),
     )
     train, apart = _split(data, paths, low)

@@ -11,6 +11,9 @@ from training.jpeg import MCU, compressed
 BLUR_SIDE, BLUR_DEVIATION = 7, 1.6
 """The Gaussian of the literature's "BD", in high-resolution pixels (Zhang et al. 2018, RDN)."""
 
+REVISION = 2
+"""Of what `REDUCTIONS` do: low resolution that was kept in a file by others is made anew."""
+
 
 def bicubic(image: Tensor, scale: int) -> Tensor:
     """The literature's "BI": MATLAB's bicubic reduction, rounded to 8 bits.
@@ -28,14 +31,21 @@ def bicubic(image: Tensor, scale: int) -> Tensor:
 
 
 def blurred(image: Tensor, scale: int) -> Tensor:
-    """The literature's "BD": a Gaussian, rounded to 8 bits, and then `bicubic`."""
-    line = torch.arange(BLUR_SIDE, device=image.device) - BLUR_SIDE // 2
+    """The literature's "BD": a Gaussian, and of the blurred picture one pixel in ``scale``.
+
+    The Gaussian lies in the middle of the output pixel, as `bicubic`'s kernel does, so that nothing
+    shifts. At odd scales, such as the literature's 3, that is on a pixel, and its 7 pixels are
+    taken; at even ones it is between two, and 8 are.
+    """
+    side = BLUR_SIDE + (scale - BLUR_SIDE) % 2
+    line = torch.arange(side, device=image.device) - (side - 1) / 2
     line = torch.exp(-line.square() / (2 * BLUR_DEVIATION**2))
-    window = (line / line.sum()).repeat(3, 1, 1, 1)  # (3, 1, 1, 7)
+    window = (line / line.sum()).repeat(3, 1, 1, 1)  # (3, 1, 1, side)
     x = to_unit(image, 8).permute(2, 0, 1)[None]
-    x = F.pad(x, (BLUR_SIDE // 2,) * 4, mode="replicate")
-    x = F.conv2d(F.conv2d(x, window, groups=3), window.transpose(-2, -1), groups=3)
-    return bicubic(from_unit(x, 8)[0].permute(1, 2, 0), scale)
+    x = F.pad(x, ((side - scale) // 2,) * 4, mode="replicate")
+    x = F.conv2d(x, window, groups=3, stride=(1, scale))
+    x = F.conv2d(x, window.transpose(-2, -1), groups=3, stride=(scale, 1))
+    return from_unit(x, 8)[0].permute(1, 2, 0).contiguous()
 
 
 REDUCTIONS = {"bicubic": bicubic, "blur": blurred}
