@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from srpipe.models.pooling import Average
-from training.export import PROOF_SIDE, centre, effective_halo, proven
+from training.export import PROOF_SIDE, _halo, centre, effective_halo, proven
 
 
 class Blur(nn.Module):
@@ -32,6 +32,14 @@ def test_the_effective_halo_is_a_multiple_of_the_alignment_and_fits_the_image():
     image = torch.rand(1, 3, 42, 41, generator=torch.Generator().manual_seed(2))
     assert effective_halo(Blur(5, 0.5), image, 4) == 8
     assert effective_halo(Blur(19, 0.5), image, 4) == 20
+
+
+def test_the_halo_is_the_whole_reach_where_the_images_are_too_small_to_tell():
+    chance = torch.Generator().manual_seed(3)
+    small, large = (torch.rand(1, 3, side, side, generator=chance) for side in (24, 40))
+    assert _halo(Blur(12, 0.5), [small], 1, 30) == 30
+    assert _halo(Blur(12, 0.5), [small, large], 1, 30) == 12
+    assert _halo(Blur(5, 0.5), [small], 1, 30) == 5
 
 
 class Mean(nn.Module):

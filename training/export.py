@@ -66,13 +66,27 @@ def export(
         stage=model.stage,
         options=dict(options),
         parameters=sum(p.numel() for p in network.parameters()),
-        halo=min(reach, max(effective_halo(network, x, spec.alignment) for x in lows)),
+        halo=_halo(network, lows, spec.alignment, reach),
         precisions=proven(network, lows),
         training={"recipe": _portable(recipe), "spent": spent},
         files=zoo.store(state, folder, stem),
         folder=folder,
     )
     return card.write()
+
+
+def _halo(network: nn.Module, images: Sequence[Tensor], alignment: int, reach: int) -> int:
+    """The largest effective halo, or the whole reach where no image was large enough to tell."""
+    found = [(effective_halo(network, x, alignment), _room(x, alignment)) for x in images]
+    most = max(halo for halo, _room in found)
+    told = any(halo == most < room for halo, room in found)
+    return min(most, reach) if told else reach
+
+
+def _room(image: Tensor, alignment: int) -> int:
+    """The largest radius, a multiple of the alignment, that is looked for in an image."""
+    side = min(image.shape[-2:]) // alignment * alignment
+    return side // 2 // alignment * alignment
 
 
 def _portable(recipe: Recipe) -> dict[str, Any]:
@@ -102,7 +116,8 @@ def effective_halo(network: nn.Module, image: Tensor, alignment: int) -> int:
 
     Everything farther than the radius from the middle is replaced by the image turned upside
     down, and the change in the middle is looked at: the smallest radius, a multiple of the
-    alignment, at which no pixel of the middle moves by more; at most half the image.
+    alignment, at which no pixel of the middle moves by more; at most half the image, which is no
+    proof: nothing lies beyond it.
     """
     height, width = (side // alignment * alignment for side in image.shape[-2:])
     image = image[..., :height, :width]
@@ -116,7 +131,7 @@ def effective_halo(network: nn.Module, image: Tensor, alignment: int) -> int:
             slice(top * scale, (top + alignment) * scale),
             slice(left * scale, (left + alignment) * scale),
         )
-        low, high = 0, min(height, width) // 2 // alignment
+        low, high = 0, _room(image, alignment) // alignment
         while low < high:  # the smallest radius that is enough, by bisection
             guess = (low + high) // 2
             mixed = other.clone()
