@@ -99,3 +99,17 @@ def test_the_mean_colour_is_corrected_and_nothing_else():
     centre(network, [(image, image) for image in images])
     assert torch.allclose(network.tail.bias, torch.zeros(3), atol=1e-6)
     assert torch.equal(network.tail.weight, torch.eye(3).view(3, 3, 1, 1))
+
+
+def test_the_mean_colour_is_corrected_where_a_curve_follows_the_last_bias():
+    network = nn.Sequential()
+    network.tail = nn.Conv2d(3, 3, 1)
+    network.tail.weight.data = torch.eye(3).view(3, 3, 1, 1)
+    network.tail.bias.data = torch.tensor([-0.2, 0.1, 0.0])
+    network.curve = nn.Sigmoid()
+    network.requires_grad_(False)
+    images = [torch.rand(1, 3, 8, 8) for _ in range(3)]
+    wanted = [(image, image.sigmoid()) for image in images]
+    centre(network, wanted)
+    off = torch.stack([(high - network(low)).mean((0, 2, 3)) for low, high in wanted]).mean(0)
+    assert off.abs().max() < 0.1 / 255
