@@ -68,6 +68,12 @@ def test_another_scale_takes_the_trunk_and_says_how_much(card):
     assert 0 < len(taken) < len(state)
 
 
+def test_weights_of_another_family_are_refused(card):
+    """They were taken where a name and a shape were equal by chance."""
+    with pytest.raises(ConfigError, match="names weights of rdam, of which eagcl has no use"):
+        build(model(family="eagcl", scale=4, start=str(card)))
+
+
 def test_weights_of_which_nothing_fits_are_refused(card, monkeypatch):
     one = {"width": 12, "blocks": 1, "reduction": 3, "hr_width": 2}
     network = MODELS["rdam"].build(scale=3, **one)

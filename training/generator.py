@@ -24,7 +24,7 @@ def build(model: recipe.Model) -> tuple[nn.Module, str]:
     Raises
     ------
     ConfigError
-        If there is no such family, preset or scale.
+        If there is no such family, preset or scale, or the weights are of another family.
     WeightsError
         If the weights to start from are missing, or nothing of them fits.
     """
@@ -59,6 +59,11 @@ def _card(model: recipe.Model) -> zoo.Card:
 def _start(network: nn.Module, model: recipe.Model) -> str:
     """Take from a card's weights what has an equal name and shape; all, of the same network."""
     card = _card(model)
+    if card.family != model.family:
+        raise ConfigError(
+            f"model.start names weights of {card.family}, of which {model.family} has no use; name"
+            f" a card of {model.family}, or leave it empty"
+        )
     state = network.state_dict()
     found = zoo.tensors(card)
     taken = {k: v for k, v in found.items() if k in state and v.shape == state[k].shape}
