@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.jpeg import compressed
+from training.jpeg import _CHROMA, _LUMA, _steps, compressed
 
 
 def smooth(channels):
@@ -20,6 +20,16 @@ def by_libjpeg(image, quality, mode):
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return np.array(Image.open(file).convert("RGB")).astype(int)
+
+
+def test_the_tables_of_every_quality_are_libjpegs():
+    for quality in range(1, 101):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, "JPEG", quality=quality)
+        wanted = Image.open(file).quantization
+        for number, table in enumerate((_LUMA, _CHROMA)):
+            found = _steps(torch.tensor([float(quality)]), table).int().flatten().tolist()
+            assert sorted(found) == sorted(wanted[number])
 
 
 @pytest.mark.parametrize("quality", [10, 40, 75, 95])

@@ -61,15 +61,19 @@ def _mixed(x: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
 def _quantised(x: Tensor, quality: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
     """(N, C, H, W) with the cosine coefficients of every 8 x 8 block rounded to their steps."""
     count, channels, height, width = x.shape
-    quality = quality.to(x).view(-1, 1, 1)
-    share = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)  # libjpeg's scaling, in %
-    steps = ((x.new_tensor(table) * share + 50) / 100).floor().clamp(1, 255)
-    steps = steps.view(count, 1, 1, 1, 8, 8)
+    steps = _steps(quality.to(x), table).view(count, 1, 1, 1, 8, 8)
     blocks = x.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     cosines = _cosines().to(x)
     coefficients = cosines @ blocks @ cosines.T
     blocks = cosines.T @ ((coefficients / steps).round() * steps) @ cosines
     return blocks.transpose(3, 4).reshape(x.shape)
+
+
+def _steps(quality: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
+    """A table for each of some qualities, shape (N, 8, 8), scaled and rounded as by libjpeg."""
+    quality = quality.view(-1, 1, 1)
+    share = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)  # in %
+    return ((quality.new_tensor(table) * share + 50) / 100).floor().clamp(1, 255)
 
 
 def _cosines() -> Tensor:
