@@ -35,6 +35,8 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Each loss times its weight.
 
+        VGG19 runs in the run's precision; all others are computed in float32.
+
         Parameters
         ----------
         edges : the gradient maps that the network predicts, where `gradient_branch` has a weight
