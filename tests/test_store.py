@@ -197,3 +197,8 @@ def test_the_dial_turns_in_every_family(tmp_path, family):
         assert torch.allclose(parameter, wanted, atol=2e-3), name
     with torch.no_grad():
         assert loaded.network(torch.rand(1, 3, 9, 12)).isfinite().all()
+
+
+def test_a_card_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"eagcl-lite-x4-fidelity\.json cannot be written"):
+        write_card(tmp_path / "gone", "eagcl", OPTIONS, 4, "fidelity", {})

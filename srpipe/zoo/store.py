@@ -96,9 +96,21 @@ class Card:
         return card
 
     def write(self) -> Path:
-        """Write the card beside its weights."""
+        """Write the card beside its weights.
+
+        Raises
+        ------
+        WeightsError
+            If it cannot be written.
+        """
         path = self.folder / f"{self.stem}.json"
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        try:
+            path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        except OSError as error:
+            raise WeightsError(
+                f"the card {path} cannot be written ({error.strerror}); make room for it or name"
+                " a folder that can be written to"
+            ) from error
         return path
 
 
