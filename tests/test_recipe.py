@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,6 +79,24 @@ def test_every_preset_and_scale_of_a_model_has_a_recipe_for_each_stage(family):
         ("schedule.halve_at=often", "schedule.halve_at takes a list of numbers"),
         ("critic.game=wgan-gp", "batch norm mixes them; set critic.norm = none"),
         ("run.devices=3", "a batch of 8 cannot be shared by 3 devices"),
+        ("run.precision=16-mixed", "run.precision cannot be '16-mixed'; did you mean 'bf16-mixed'"),
+        ("schedule.iterations=0", "schedule.iterations cannot be 0; it takes 1 or more"),
+        ("run.log_every=0", "run.log_every cannot be 0; it takes 1 or more"),
+        ("run.devices=0", "run.devices cannot be 0; it takes 1 or more"),
+        ("data.batch=-8", "data.batch cannot be -8; it takes 1 or more"),
+        ("data.patch=0", "data.patch cannot be 0; it takes 1 or more"),
+        ("data.jpeg=[0, 90]", r"data.jpeg cannot be \(0, 90\); it takes the least and then"),
+        ("data.jpeg=[90, 30]", r"data.jpeg cannot be \(90, 30\)"),
+        ("data.jpeg=[30, 101]", r"data.jpeg cannot be \(30, 101\)"),
+        ("data.noise=[9, 1]", r"data.noise cannot be \(9.0, 1.0\); it takes the least"),
+        ("data.noise=[-1, 1]", r"data.noise cannot be \(-1.0, 1.0\)"),
+        ("optimiser.betas=[0.9, 1]", r"optimiser.betas cannot be \(0.9, 1.0\); it takes two of"),
+        ("optimiser.learning_rate=nan", "optimiser.learning_rate cannot be nan; .* more than 0"),
+        ("optimiser.clip=-1", "optimiser.clip cannot be -1.0; it takes 0 or more"),
+        ("run.ema=1", "run.ema cannot be 1.0; it takes at least 0 and less than 1"),
+        ("critic.steps=0", "critic.steps cannot be 0; it takes 1 or more"),
+        ("critic.width=0", "critic.width cannot be 0; it takes 1 or more"),
+        ("schedule.time_budget_s=-1", "schedule.time_budget_s cannot be -1.0; it takes 0 or more"),
         ("data=1", "write section.key=value"),
         ("batch", "write section.key=value"),
     ],
@@ -93,6 +112,31 @@ def test_a_missing_recipe_and_a_missing_key_are_named(tmp_path):
     (tmp_path / "short.toml").write_text("[data]\npatch = 32\n")
     with pytest.raises(ConfigError, match=r"the recipe's section data.*batch"):
         read(tmp_path / "short.toml")
+
+
+def test_a_recipe_without_any_loss_is_refused():
+    with pytest.raises(ConfigError, match="every loss has a weight of 0"):
+        read(SHIPPED / "eagcl-lite-x4-fidelity.toml", ["losses.l1=0", "losses.gradient_branch=0"])
+
+
+def test_what_is_no_recipe_is_named_and_not_a_traceback(tmp_path, monkeypatch):
+    (tmp_path / "latin.toml").write_bytes("# übung".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.toml is no recipe \('utf-8'"):
+        read(tmp_path / "latin.toml")
+    (tmp_path / "flat.toml").write_text("model = 3\n")
+    with pytest.raises(ConfigError, match="model is a section of a recipe, not a value"):
+        read(tmp_path / "flat.toml", ["model.scale=2"])
+
+
+def test_a_folder_does_not_hide_a_shipped_recipe_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rdam-lite-x2-fidelity").mkdir()
+    assert read(Path("rdam-lite-x2-fidelity")).model.family == "rdam"
+
+
+def test_a_folder_may_have_a_number_for_a_name():
+    recipe = read(SHIPPED / "eagcl-lite-x4-fidelity.toml", ["data.folder=2024"])
+    assert recipe.data.folder == Path("2024")
 
 
 def test_lists_are_read_as_they_are_declared():

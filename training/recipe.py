@@ -1,7 +1,8 @@
 """A training run in one file: what is trained, on what, with which losses, for how long."""
 
+import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -43,7 +44,7 @@ class Data:
     holdout: float = 0.03
     """Share of the photographs that only validation sees."""
     reduction: Literal["bicubic", "blur"] = "bicubic"
-    """"bicubic" is the literature's BI; "blur" its BD, a Gaussian before it."""
+    """"bicubic" is the literature's BI; "blur" its BD, pixels of a Gaussian."""
     noise: tuple[float, float] = (0.0, 0.0)
     """Least and largest deviation of Gaussian noise on the low resolution, in 8-bit levels."""
     jpeg: tuple[int, int] = (0, 0)
@@ -129,8 +130,8 @@ class Run:
     seed: int = 1
     devices: int = 1
     """Processes, each with a share of every batch."""
-    precision: str = "auto"
-    """As Fabric names it: 32-true, bf16-mixed, ..."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """As Fabric names it."""
     ema: float = 0.999
     log_every: int = 100
     validate_every_s: float = 300.0
@@ -150,6 +151,9 @@ class Recipe:
     run: Run = field(default_factory=Run)
 
     def __post_init__(self) -> None:
+        _check_ranges(self)
+        if not any(isinstance(each, float) and each for each in vars(self.losses).values()):
+            raise ConfigError("every loss has a weight of 0; give one a weight, such as losses.l1")
         if self.critic.game == "wgan-gp" and self.critic.norm != "none":
             raise ConfigError(
                 "the penalty of wgan-gp is of every image alone, and batch norm mixes them; set"
@@ -162,20 +166,64 @@ class Recipe:
             )
 
 
+Range = tuple[Callable[[Any], bool], str]
+
+ABOVE_0: Range = (lambda x: 0 < x < math.inf, "more than 0")
+FROM_0: Range = (lambda x: 0 <= x < math.inf, "0 or more")
+FROM_1: Range = (lambda x: x >= 1, "1 or more")
+BELOW_1: Range = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
+BETAS: Range = (lambda x: all(0 <= each < 1 for each in x), "two of at least 0 and less than 1")
+RISING: Range = (lambda x: 0 <= x[0] <= x[1] < math.inf, "the least, 0 or more, then the largest")
+QUALITIES: Range = (
+    lambda x: x == (0, 0) or 1 <= x[0] <= x[1] <= 100,
+    "the least and then the largest of 1 to 100, or 0 and 0",
+)
+
+RANGES: dict[str, Range] = {
+    "data.patch": FROM_1,
+    "data.batch": FROM_1,
+    "data.noise": RISING,
+    "data.jpeg": QUALITIES,
+    "critic.width": FROM_1,
+    "critic.learning_rate": ABOVE_0,
+    "critic.betas": BETAS,
+    "critic.steps": FROM_1,
+    "critic.penalty": FROM_0,
+    "optimiser.learning_rate": ABOVE_0,
+    "optimiser.betas": BETAS,
+    "optimiser.clip": FROM_0,
+    "schedule.iterations": FROM_1,
+    "schedule.halve_every": FROM_0,
+    "schedule.time_budget_s": FROM_0,
+    "run.devices": FROM_1,
+    "run.ema": BELOW_1,
+    "run.log_every": FROM_1,
+}
+"""What numbers may be, and how that is said; all others may be any."""
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    for where, (holds, words) in RANGES.items():
+        section, _, key = where.partition(".")
+        value = getattr(getattr(recipe, section), key)
+        if not holds(value):
+            raise ConfigError(f"{where} cannot be {value}; it takes {words}")
+
+
 def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """A recipe from a TOML file or a shipped one's name, with ``section.key=value`` changes.
 
     Raises
     ------
     ConfigError
-        If the file is missing or no TOML, or a key is unknown (the nearest is named), missing, or
-        of another type.
+        If the file is missing or no TOML, or a key is unknown (the nearest is named), missing, of
+        another type or out of range.
     """
-    if not path.exists() and (SHIPPED / f"{path}.toml").exists():
+    if not path.is_file() and (SHIPPED / f"{path}.toml").is_file():
         path = SHIPPED / f"{path}.toml"
     try:
-        settings = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         names = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
         raise ConfigError(f"{path} is no recipe ({error}); there are {names}") from error
     for change in changes:
@@ -205,7 +253,9 @@ def _apply(settings: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    settings.setdefault(section, {})[name] = value
+    if not isinstance(settings.setdefault(section, {}), dict):
+        raise ConfigError(f"{section} is a section of a recipe, not a value")
+    settings[section][name] = value
 
 
 def _build(kind: type, settings: Mapping[str, Any], where: str) -> Any:
@@ -234,7 +284,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             return _several(get_args(kind), value)
         if isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise ValueError(value)
-        return kind(value)
+        return kind(str(value)) if kind is Path else kind(value)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where} takes {_named(kind)}, not {value!r}") from error
 
