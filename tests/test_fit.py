@@ -244,6 +244,65 @@ def test_the_gradient_is_clipped_where_it_is_asked_for(recipe, clip, largest):
         assert float(norm) == pytest.approx(values["gradient"], rel=1e-4)
 
 
+def dying(monkeypatch, name, after):
+    """A part of the loop that fails when it is asked for once more than so often."""
+    from training import fit as module
+
+    real, count = getattr(module, name), [0]
+
+    def die(*args, **kwargs):
+        count[0] += 1
+        if count[0] > after:
+            raise MemoryError(name)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, die)
+
+
+def test_a_run_whose_validation_fails_keeps_its_steps(recipe, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        dying(patch, "validate", 0)
+        with pytest.raises(MemoryError):
+            fit(recipe(), tmp_path / "run")
+    dying(monkeypatch, "step", 0)  # all were taken
+    assert fit(recipe(), tmp_path / "run").exists()
+
+
+def test_a_row_of_a_run_that_goes_on_has_all_of_its_steps(recipe, tmp_path, monkeypatch):
+    how = recipe(run__log_every=3, run__checkpoint_every_s=0)
+    fit(how, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        dying(patch, "step", 5)
+        with pytest.raises(MemoryError):
+            fit(how, tmp_path / "cut")
+    fit(how, tmp_path / "cut")
+    losses = [[(row["step"], row["l1"]) for row in log(tmp_path / run)] for run in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_does_not_go_on_with_other_pictures(recipe, tmp_path):
+    fit(recipe(schedule__iterations=1), tmp_path / "run")
+    os.rename(tmp_path / "images", tmp_path / "moved")
+    fit(recipe(schedule__iterations=1, data__folder=tmp_path / "moved"), tmp_path / "run")
+    (tmp_path / "moved" / "5.png").unlink()
+    with pytest.raises(ConfigError, match="begun with other pictures than"):
+        fit(recipe(schedule__iterations=1, data__folder=tmp_path / "moved"), tmp_path / "run")
+
+
+def test_a_network_without_gradient_maps_cannot_be_held_to_them(recipe, tmp_path):
+    how = recipe(model__family="rdam", model__preset="lite", losses__gradient_branch=1)
+    with pytest.raises(ConfigError, match="rdam predicts no gradient maps"):
+        fit(how, tmp_path / "run")
+
+
+def test_a_run_folder_that_is_a_file_is_one_line(words, capsys, tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert main([str(RECIPE), *words(), "--run", str(tmp_path / "taken")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "taken" in error
+
+
 def test_what_stands_in_the_way_is_one_line(capsys, tmp_path):
     words = [f"data.folder={tmp_path}", f"data.cache={tmp_path}", "--run", f"{tmp_path}/r"]
     assert main(["eagcl-lite-x4-fidelity", *words]) == 2

@@ -61,6 +61,25 @@ def test_steps_that_are_taken_again_are_logged_once(recipe, tmp_path):
     ]  # fmt: skip
 
 
+def test_the_rate_in_the_log_is_the_one_that_the_step_had(recipe, tmp_path):
+    made = clock(recipe, 99)
+    wanted = recipe.optimiser.learning_rate * made.share
+    made.advance(0.1, stop=False)
+    with Watch(tmp_path, 0) as watch:
+        watch.see({"l1": 1.0})
+        watch.entry(recipe, made, None)
+    assert wanted > 0
+    assert float(rows(tmp_path)[0]["learning_rate"]) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_run_of_ten_million_steps_can_be_gone_on_with(recipe, tmp_path):
+    for _again in range(2):
+        with Watch(tmp_path, 12_345_677) as watch:
+            watch.see({"l1": 1.0})
+            watch.entry(recipe, clock(recipe, 12_345_678), None)
+    assert [row["step"] for row in rows(tmp_path)] == ["12345678"]
+
+
 def test_a_process_that_is_not_the_first_writes_nothing(tmp_path):
     with Watch(tmp_path, 0, first=False) as watch:
         watch.see({"l1": 1.0})

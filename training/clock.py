@@ -13,6 +13,7 @@ class Clock:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.steps, self.seconds, self.stopped = 0, 0.0, False
+        self.taken = 0.0  # the share of the learning rates that the last step had
         self._tick = time.monotonic()
 
     @property
@@ -58,6 +59,7 @@ class Clock:
 
     def advance(self, lap: float, *, stop: bool) -> None:
         """One step more, which took this many seconds; it may be the last for now."""
+        self.taken = self.share
         self.steps, self.seconds, self.stopped = self.steps + 1, self.seconds + lap, stop
 
     def state_dict(self) -> dict[str, Any]:

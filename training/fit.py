@@ -21,7 +21,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from srpipe.device import keep_freed_memory
-from srpipe.errors import DeviceError, SrpipeError
+from srpipe.errors import ConfigError, DeviceError, SrpipeError
 from srpipe.models import MODELS
 from srpipe.precision import best
 from training import checkpoint, data
@@ -32,7 +32,7 @@ from training.generator import build, enlarged, enlarged_twice, spent_before
 from training.objective import Objective
 from training.recipe import Recipe, read, to_dict
 from training.validate import Findings, validate
-from training.watch import Watch
+from training.watch import Seen, Watch
 
 FREE = frozenset(
     {
@@ -73,8 +73,9 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     clock, state = parts.clock, folder / "state.pt"
     with fabric.rank_zero_first():
         pairs, held = data.load(recipe.data, recipe.model.scale, fabric.device)
+    kept = {**parts.kept(), "data": pairs, "seen": (seen := Seen())}
     if state.exists():
-        checkpoint.restore(state, to_dict(recipe), parts.kept(), FREE)
+        checkpoint.restore(state, to_dict(recipe), kept, FREE)
     batches = pairs.batches(
         recipe.data, parts.chance, rank=fabric.global_rank, of=fabric.world_size
     )
@@ -83,20 +84,22 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     saving = Every(recipe.run.checkpoint_every_s)
     before, found = spent_before(recipe.model), None
     clock.lap()  # the time budget is for what comes now
-    with Watch(folder, clock.steps, first=fabric.is_global_zero) as watch, _stopping() as asked:
+    first = fabric.is_global_zero
+    with Watch(folder, clock.steps, seen, first=first) as watch, _stopping() as asked:
         while not clock.over:
             watch.see(step(recipe, fabric, parts, batches, stop=bool(asked)))
-            if not fabric.is_global_zero:
+            if not first:
                 continue
             if clock.over or clock.steps % recipe.run.log_every == 0:
-                done = clock.progress == 1 or validating()
-                found = parts.validate(held) if done else None
-                watch.entry(recipe, clock, found)
+                if done := clock.progress == 1 or validating():
+                    # first, so that a validation that fails loses no step
+                    checkpoint.save(state, to_dict(recipe), kept)
+                watch.entry(recipe, clock, found := parts.validate(held) if done else None)
             if clock.over or saving():
-                checkpoint.save(state, to_dict(recipe), parts.kept())
+                checkpoint.save(state, to_dict(recipe), kept)
     if clock.progress < 1:
         raise KeyboardInterrupt
-    if not fabric.is_global_zero:
+    if not first:
         return None
     found = found or parts.validate(held)
     spent = {
@@ -121,6 +124,10 @@ class Parts:
         opt = recipe.optimiser
         self.bare, self.told = build(recipe.model)
         self.scale, self.edges = recipe.model.scale, MODELS[recipe.model.family].gradient
+        if recipe.losses.gradient_branch and not self.edges:
+            raise ConfigError(
+                f"{recipe.model.family} predicts no gradient maps; set losses.gradient_branch = 0"
+            )
         adam = torch.optim.Adam(self.bare.parameters(), opt.learning_rate, opt.betas, fused=True)
         self.network, self.adam = fabric.setup(self.bare, adam)
         self.average = checkpoint.Average(self.bare, recipe.run.ema)
@@ -302,6 +309,9 @@ def main(argv: list[str] | None = None) -> int:
     except SrpipeError as error:
         print(f"training.fit: error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"training.fit: error: {error}; make room or name another folder", file=sys.stderr)
+        return 1
     if card is not None:
         print(f"weights and card: {card}")
     return 0

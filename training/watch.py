@@ -20,6 +20,21 @@ SHOWN_APART = ("step", "seconds", "samples_per_s")
 """What a line for people gives in its own way."""
 
 
+class Seen:
+    """The values of the steps since the last entry, and the step of that entry."""
+
+    def __init__(self, logged: int = 0) -> None:
+        self.logged, self.values = logged, list[Mapping[str, float]]()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"logged": self.logged, "values": [dict(each) for each in self.values]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what was seen before."""
+        self.logged, self.values = state["logged"], list(state["values"])
+
+
 class Watch:
     """The folder of a run, open for writing.
 
@@ -29,40 +44,43 @@ class Watch:
 
     Parameters
     ----------
-    step : where the run goes on; lines of later steps, which it will take again, are dropped
+    step : where the run goes on
+    seen : since the last entry; lines of later ones, whose steps it will take again, are dropped
     first : whether this process writes; the others only look on
     """
 
-    def __init__(self, folder: Path, step: int, *, first: bool = True) -> None:
-        self.folder, self.first = folder, first
-        self._window: list[Mapping[str, float]] = []
+    def __init__(
+        self, folder: Path, step: int, seen: Seen | None = None, *, first: bool = True
+    ) -> None:
+        self.folder, self.first, self.seen = folder, first, seen or Seen(step)
         self._since = step, time.monotonic()
         if first:
-            _drop_after(folder / "log.csv", step)
+            _drop_after(folder / "log.csv", self.seen.logged)
             self._file = (folder / "log.csv").open("a", newline="")
             self._board = _tensorboard(folder, step)
 
     def see(self, values: Mapping[str, float]) -> None:
         """Take in the values of one step, whose mean the next entry has."""
         if self.first:
-            self._window.append(values)
+            self.seen.values.append(values)
 
     def entry(self, recipe: Recipe, clock: Clock, found: Findings | None) -> None:
         """Write what was seen since the last entry, and what was found on held-out pictures."""
-        means = {name: mean([each[name] for each in self._window]) for name in self._window[-1]}
+        values = self.seen.values
+        means = {name: mean([each[name] for each in values]) for name in values[-1]}
         (before, then), now = self._since, time.monotonic()
         entry: dict[str, float | None] = {
             "step": clock.steps,
             "seconds": round(clock.seconds, 1),
             "samples_per_s": (clock.steps - before) * recipe.data.batch / (now - then),
-            "learning_rate": recipe.optimiser.learning_rate * clock.share,
+            "learning_rate": recipe.optimiser.learning_rate * clock.taken,
             "PSNR": found.psnr if found else None,
             "SSIM": found.ssim if found else None,
             **dict.fromkeys(("Loss_D", "Loss_G", "Score_D", "Score_G")),
             **means,
         }
         self._since = clock.steps, now
-        self._window.clear()
+        self.seen.load_state_dict({"logged": clock.steps, "values": []})
         self._write(entry)
         print(_line(entry, recipe.schedule.iterations, clock.remaining_s), flush=True)
         if found is not None:
@@ -72,7 +90,7 @@ class Watch:
         writer = csv.DictWriter(self._file, entry)
         if self._file.tell() == 0:
             writer.writeheader()
-        writer.writerow({k: v if v is None else f"{v:.7g}" for k, v in entry.items()})
+        writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in entry.items()})
         self._file.flush()
         if self._board is not None:
             for name, value in entry.items():
