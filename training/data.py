@@ -125,7 +125,7 @@ def load(
     chance = Generator().manual_seed(0)
     held = [_validated(high.image(i), low.image(i), scale, data, chance) for i in apart[:VALIDATED]]
     which = hashlib.sha256(f"{train} {apart} {high.heights.tolist()}".encode())
-    which.update(high.pixels.numpy())
+    which.update(high.pixels.numpy().data)
     pairs = Pairs(low.only(train), high.only(train), scale, left_out, which.hexdigest())
     return pairs.to(device), held
 

@@ -102,4 +102,4 @@ def _begun(layer: nn.Module) -> None:
     """Give a layer weights that keep the size of what passes through it (He et al. 2015)."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(layer.weight, 0.2)
-        nn.init.zeros_(layer.bias)
+        nn.init.zeros_(layer.get_parameter("bias"))

@@ -107,8 +107,8 @@ def centre(network: nn.Module, samples: Sequence[tuple[Tensor, Tensor]]) -> None
     The features that a perceptual loss compares hardly know brightness: after that stage, pictures
     were up to 3.5 levels darker, nearly all by the same amount.
     """
-    bias, slope = network.get_parameter("tail.bias"), 1.0
-    off = _off(network, samples)
+    bias = network.get_parameter("tail.bias")
+    off, slope = _off(network, samples), torch.ones_like(bias)
     for _ in range(CENTRINGS):
         if off.abs().max() < HALF_LEVEL / 10:
             break
