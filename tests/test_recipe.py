@@ -116,7 +116,7 @@ def test_a_missing_recipe_and_a_missing_key_are_named(tmp_path):
 
 def test_a_recipe_without_any_loss_is_refused():
     with pytest.raises(ConfigError, match="every loss has a weight of 0"):
-        read(SHIPPED / "eagcl-lite-x4-fidelity.toml", ["losses.l1=0", "losses.gradient_branch=0"])
+        read(SHIPPED / "rdam-lite-x4-fidelity.toml", ["losses.l1=0"])
 
 
 def test_what_is_no_recipe_is_named_and_not_a_traceback(tmp_path, monkeypatch):
