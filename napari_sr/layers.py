@@ -63,11 +63,24 @@ def box_of(layer: Any, region: str, viewer: Any, shapes: Any = None) -> Box:
 
 
 def range_of(layer: Any, meant: str) -> "Range":
-    """What is 0 and 1 to the network: black and white as shown, or all that the type can hold."""
+    """What is 0 and 1 to the network: black and white as shown, or all that the type can hold.
+
+    Raises
+    ------
+    ConfigError
+        If the type can hold more numbers than the network can tell apart.
+    """
     from srpipe.pixels import Range, declared_range
 
     if meant == "number type":
-        return declared_range(stack_of(layer).dtype)
+        dtype = stack_of(layer).dtype
+        found = declared_range(dtype)
+        if found.coarse:
+            raise ConfigError(
+                f"of all that {dtype} holds the network sees less than the layer's own numbers;"
+                " choose contrast limits"
+            )
+        return found
     low, high = layer.contrast_limits
     return Range(float(low), float(high))
 

@@ -10,8 +10,9 @@ pytest.importorskip("napari", reason="napari is not installed")
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_sr.layers import lying, place_of
+from napari_sr.layers import lying, place_of, range_of
 from napari_sr.world import Place
+from srpipe.errors import ConfigError
 
 sizes = st.floats(0.05, 20) | st.floats(-20, -0.05)
 moves = st.floats(-1e3, 1e3)
@@ -83,3 +84,11 @@ def test_the_extent_of_the_world_stays_that_of_the_input():
     pixels = [np.array(each.scale) / 2 for each in viewer.layers]
     outer = [e + np.stack([-p, p]) for e, p in zip(extents, pixels, strict=True)]
     np.testing.assert_allclose(outer[0], outer[1])
+
+
+def test_a_number_type_that_is_too_wide_for_the_network_is_refused():
+    layer = Image(np.arange(16, dtype=np.int32).reshape(4, 4), contrast_limits=(2, 9))
+    with pytest.raises(ConfigError, match=r"int32 .* choose contrast limits"):
+        range_of(layer, "number type")
+    found = range_of(layer, "contrast limits")
+    assert (found.low, found.high) == (2, 9)
