@@ -100,7 +100,8 @@ def steady(shaken: Tensor, image: Tensor) -> Tensor:
     """Root mean square of what two images differ by, in their units, here [0, 1].
 
     Of one network's image as it is and where every layer was off by a little, it is what the
-    network makes of little errors. Large differences, such as at hard edges, count most.
+    network makes of little errors. Large differences, such as at hard edges, count most: it is of
+    the whole batch, and of several devices the mean of theirs.
     """
     return (mse(shaken, image) + 1e-16).sqrt()  # so that its slope is finite at zero
 
