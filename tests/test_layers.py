@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from srpipe.models import MODELS, layers
-from srpipe.models.layers import Chain, conv, in_one_step, leaky_conv
+from srpipe.models.layers import Chain, PReLU, conv, in_one_step, leaky_conv
 from srpipe.precision import lower
 
 CHAINS = {
@@ -90,3 +90,18 @@ def test_the_lowered_network_keeps_gates_in_float32_and_hands_on_what_it_was_giv
         wanted, found = network(x), low(x)
     assert found.dtype == torch.float32
     assert (found - wanted).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("low", [False, True])
+def test_prelu_learns_as_pytorchs_does(low):
+    x = torch.randn(2, 4, 9, 7).to(memory_format=torch.channels_last)
+    found = []
+    for layer in (nn.PReLU(), PReLU()):
+        seen = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            made = layer(seen.bfloat16() if low else seen)
+        made.float().square().sum().backward()
+        found.append((made.detach().float(), seen.grad, layer.weight.grad))
+    for wanted, got in zip(*found, strict=True):
+        assert torch.allclose(wanted, got, rtol=1e-2 if low else 1e-5)
+        assert float(got.abs().max()) > 0

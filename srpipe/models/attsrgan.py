@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from srpipe.models.layers import Chain, conv, in_full, near_zero, sub_pixel
+from srpipe.models.layers import Chain, PReLU, conv, in_full, near_zero, sub_pixel
 from srpipe.models.pooling import ChannelGate, GroupNorm
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
@@ -21,7 +21,7 @@ class Block(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for _step in range(3):
-            layers += [conv(width, width), GroupNorm(groups, width), nn.PReLU()]
+            layers += [conv(width, width), GroupNorm(groups, width), PReLU()]
         self.body = nn.Sequential(*layers[:-1], ChannelGate(width, reduction))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,10 +65,10 @@ class AttSRGAN(nn.Module):
         super().__init__()
         self.scale, self.output, self.image_skip = scale, output, image_skip
         hr, steps = (hr_width, [4]) if hr_width else (width, [2, 2])
-        self.head = nn.Sequential(conv(3, width, 9), nn.PReLU())
+        self.head = nn.Sequential(conv(3, width, 9), PReLU())
         self.trunk = nn.Sequential(*(Block(width, groups, reduction) for _ in range(blocks)))
         self.trunk_end = nn.Sequential(conv(width, width), GroupNorm(groups, width))
-        self.up = Chain(*sub_pixel(width, hr, steps, nn.PReLU))
+        self.up = Chain(*sub_pixel(width, hr, steps, PReLU))
         tail = conv(hr, 3, tail_kernel)
         self.tail = near_zero(tail) if image_skip else tail
 

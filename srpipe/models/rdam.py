@@ -8,7 +8,7 @@ end.
 import torch
 from torch import Tensor, nn
 
-from srpipe.models.layers import Chain, conv, in_full, near_zero, sub_pixel
+from srpipe.models.layers import Chain, PReLU, conv, in_full, near_zero, sub_pixel
 from srpipe.models.pooling import ChannelGate
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
@@ -37,7 +37,7 @@ class Block(nn.Module):
         super().__init__()
         self.body = Chain(
             conv(width, width),
-            nn.PReLU(),
+            PReLU(),
             conv(width, width),
             ChannelGate(width, reduction, maximum=True),
             SpatialGate(),
@@ -78,10 +78,10 @@ class RDAM(nn.Module):
         super().__init__()
         self.scale, self.image_skip = scale, image_skip
         hr, steps = (hr_width, [scale]) if hr_width else (width, [2, 2] if scale == 4 else [scale])
-        self.head = nn.Sequential(conv(3, width), nn.PReLU())
+        self.head = nn.Sequential(conv(3, width), PReLU())
         self.trunk = nn.Sequential(*(Block(width, reduction) for _ in range(blocks)))
         self.trunk_end = conv(width, width)
-        self.up = Chain(*sub_pixel(width, hr, steps, nn.PReLU))
+        self.up = Chain(*sub_pixel(width, hr, steps, PReLU))
         self.tail = near_zero(conv(hr, 3)) if image_skip else conv(hr, 3)
 
     def forward(self, x: Tensor) -> Tensor:
