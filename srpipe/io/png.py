@@ -37,7 +37,8 @@ def read(path: Path) -> Picture:
         every = list(_chunks(data))
     except struct.error:
         raise MediaError(f"{path} ends before its last line; fetch it again") from None
-    chunks = [chunk for chunk in every if not _is_damaged(*chunk)]
+    damaged = [chunk for chunk in every if _is_damaged(*chunk)]
+    chunks = [chunk for chunk in every if chunk not in damaged]
     named = dict(reversed(chunks))  # the first of a name wins
     width, height = struct.unpack_from(">II", named[b"IHDR"])
     check_size(height, width, path)
@@ -55,8 +56,7 @@ def read(path: Path) -> Picture:
         own={"chunks": kept},
         notices=tuple(
             f"{path}: its {name.decode()} chunk is damaged, and is left out"
-            for name, body in every
-            if _is_damaged(name, body)
+            for name, _body in damaged
         ),
     )
 

@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from srpipe.errors import MediaError
+from srpipe.io.exif import CENTIMETRE, INCH, INCH_CM, NO_UNIT
 from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 GEO = (33550, 33922, 34264, 34735, 42112, 42113)  # GeoTIFF 1.1, and what GDAL adds
@@ -26,9 +27,7 @@ TO_RGB = (6, 7, 33007, 34892)  # compressions (JPEG, all of them) whose decoder 
 LUMA, BLACK_AND_WHITE = 529, 532
 BT601 = (299, 1000, 587, 1000, 114, 1000)  # shares of red, green and blue in luma, as fractions
 LOSSLESS = ("LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA")
-NO_UNIT, INCH, CENTIMETRE = 1, 2, 3
 BYTE, TEXT, SHORT, LONG = 1, 2, 3, 4
-INCH_CM = 2.54
 CLASSIC_BYTES_MAX = 2**32 - 2**25  # offsets have 32 bits; some room for tags
 
 
