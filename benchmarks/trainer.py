@@ -25,9 +25,10 @@ from torch.utils.data import DataLoader, Dataset
 from srpipe.device import keep_freed_memory
 from srpipe.models import MODELS
 from training import data
-from training.fit import Parts, launched, step
+from training.fit import launched
 from training.pictures import pictures
 from training.recipe import read
+from training.step import Parts, step
 
 
 class Squares(Dataset):
@@ -78,10 +79,10 @@ def ours(recipe, fabric, pairs, steps):
     parts = Parts(recipe, fabric)
     batches = pairs.batches(recipe.data, parts.chance)
     for _warm in range(2):
-        step(recipe, fabric, parts, batches, stop=False)
+        step(parts, batches, stop=False)
     began = time.perf_counter()
     for _ in range(steps):
-        step(recipe, fabric, parts, batches, stop=False)
+        step(parts, batches, stop=False)
     return steps * recipe.data.batch / (time.perf_counter() - began)
 
 

@@ -88,7 +88,7 @@ def whole_float32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with _float32_on_cuda, torch.backends.cudnn.flags(allow_tf32=False):
+    with _float32_on_cuda, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
 

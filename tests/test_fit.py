@@ -13,8 +13,13 @@ from PIL import Image
 from srpipe import zoo
 from srpipe.errors import ConfigError, DeviceError
 from srpipe.models import MODELS
-from training.fit import Parts, fit, launched, main, step
+from srpipe.precision import lower
+from training import fit as fit_module
+from training import step as step_module
+from training.fit import fit, launched, main
+from training.losses import l1
 from training.recipe import SHIPPED, read
+from training.step import Parts, step
 
 RECIPE = SHIPPED / "eagcl-lite-x4-fidelity.toml"
 
@@ -221,7 +226,7 @@ def test_the_full_loss_moves_the_generator_and_both_critics(recipe):
     networks = [parts.bare, *(critic.bare for critic in parts.critics.values())]
     before = [[p.clone() for p in network.parameters()] for network in networks]
     batches = iter([(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))] * 2)
-    values = step(full, fabric, parts, batches, stop=False)
+    values = step(parts, batches, stop=False)
     assert set(values) == {
         "l1", "gradient_correlation", "gradient_branch", "steady", "adversarial",
         "gradient_adversarial", "Loss_D", "Loss_G", "Score_D", "Score_G", "gradient",
@@ -232,12 +237,41 @@ def test_the_full_loss_moves_the_generator_and_both_critics(recipe):
     assert next(batches, None) is None  # the critics' second step has a batch of its own
 
 
+def test_what_is_learned_in_bfloat16_is_close_to_float32(recipe):
+    """A step's losses, and the gradient of weights that stay in float32 and move."""
+    given = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32)
+    slopes, losses = [], []
+    for precision in ("32-true", "bf16-mixed"):
+        how = recipe(run__precision=precision, losses__gradient_correlation=0.1)
+        parts = Parts(how, launched(how))
+        before = [p.detach().clone() for p in parts.bare.parameters()]
+        losses.append(step(parts, iter([given]), stop=False))
+        assert (parts.lowered is None) == (precision == "32-true")
+        for old, now in zip(before, parts.bare.parameters(), strict=True):
+            assert now.dtype == torch.float32
+            assert not torch.equal(old, now)
+        slopes.append(torch.cat([p.grad.flatten() for p in parts.bare.parameters()]))
+    for name in ("l1", "gradient_branch", "gradient_correlation"):
+        assert losses[1][name] == pytest.approx(losses[0][name], rel=0.01)
+    assert float(torch.cosine_similarity(*slopes, 0)) > 0.99
+
+
+def test_a_step_in_bfloat16_begins_with_what_the_step_before_came_to(recipe):
+    how = recipe(run__precision="bf16-mixed", optimiser__learning_rate=0.1)
+    parts = Parts(how, launched(how))
+    given = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32)
+    first = step(parts, iter([given]), stop=False)
+    with torch.no_grad():
+        wanted = l1(lower(parts.bare, torch.bfloat16)(given[0]), given[1])
+    assert step(parts, iter([given]), stop=False)["l1"] == float(wanted) != first["l1"]
+
+
 @pytest.mark.parametrize(("clip", "largest"), [(0.01, 0.0101), (0, 1e9)])
 def test_the_gradient_is_clipped_where_it_is_asked_for(recipe, clip, largest):
     how = recipe(optimiser__clip=clip)
-    parts = Parts(how, fabric := launched(how))
+    parts = Parts(how, launched(how))
     batch = (torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))
-    values = step(how, fabric, parts, iter([batch]), stop=False)
+    values = step(parts, iter([batch]), stop=False)
     norm = torch.stack([p.grad.norm() for p in parts.bare.parameters()]).norm()
     assert norm < largest
     assert values["gradient"] > 0.011
@@ -245,10 +279,8 @@ def test_the_gradient_is_clipped_where_it_is_asked_for(recipe, clip, largest):
         assert float(norm) == pytest.approx(values["gradient"], rel=1e-4)
 
 
-def dying(monkeypatch, name, after):
+def dying(monkeypatch, name, after, module=fit_module):
     """A part of the loop that fails when it is asked for once more than so often."""
-    from training import fit as module
-
     real, count = getattr(module, name), [0]
 
     def die(*args, **kwargs):
@@ -262,7 +294,7 @@ def dying(monkeypatch, name, after):
 
 def test_a_run_whose_validation_fails_keeps_its_steps(recipe, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        dying(patch, "validate", 0)
+        dying(patch, "validate", 0, step_module)
         with pytest.raises(MemoryError):
             fit(recipe(), tmp_path / "run")
     dying(monkeypatch, "step", 0)  # all were taken

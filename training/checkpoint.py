@@ -38,15 +38,16 @@ class Average:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        now = network.state_dict()  # shares its memory with the network, now and later
+        self._now: list[Tensor] = list(now.values())
+        self.state = {name: tensor.clone() for name, tensor in now.items()}
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after ``step`` steps."""
+    def update(self, step: int) -> None:
+        """Take in what the network is after ``step`` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        now = network.state_dict()
         targets: list[Tensor] = list(self.state.values())
-        torch._foreach_lerp_(targets, [now[k] for k in self.state], 1 - decay)
+        torch._foreach_lerp_(targets, self._now, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged weights."""

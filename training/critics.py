@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from srpipe.gradients import gradient_map
 from training.adversarial import GAMES, gradient_penalty
 from training.discriminators import PooledCritic, VGGCritic
+from training.optimiser import adam
 from training.recipe import Recipe
 
 
@@ -26,10 +27,8 @@ class Critic:
         self.fabric, self.sees = fabric, sees
         self.game, self.penalty = GAMES[settings.game], settings.penalty
         self.bare = _network(recipe).to(memory_format=torch.channels_last)
-        adam = torch.optim.Adam(
-            self.bare.parameters(), settings.learning_rate, settings.betas, fused=True
-        )
-        self.network, self.adam = fabric.setup(self.bare, adam)
+        own = adam(self.bare, settings.learning_rate, settings.betas, fabric.device)
+        self.network, self.adam = fabric.setup(self.bare, own)
 
     def learn(self, real: Tensor, fake: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One step; its loss, and the mean answers to real and to enlarged images.

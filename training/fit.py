@@ -6,11 +6,9 @@ annealed. A run folder that holds a checkpoint is gone on with, to the same bits
 """
 
 import argparse
-import copy
-import math
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,16 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
-from torch import Tensor, nn
 
 from srpipe.device import keep_freed_memory
-from srpipe.errors import ConfigError, DeviceError, SrpipeError
-from srpipe.models import MODELS
+from srpipe.errors import SrpipeError
 from srpipe.precision import best
 from training import checkpoint, data
-from training.clock import Clock, Every
-from training.critics import critics
+from training.clock import Every
 from training.export import export
-from training.generator import build, enlarged, enlarged_twice, spent_before
-from training.objective import Objective
+from training.generator import spent_before
 from training.recipe import Recipe, read, to_dict
-from training.validate import Findings, validate
+from training.step import Parts, step
 from training.watch import Seen, Watch
 
 FREE = frozenset(
@@ -87,7 +81,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     first = fabric.is_global_zero
     with Watch(folder, clock.steps, seen, first=first) as watch, _stopping() as asked:
         while not clock.over:
-            watch.see(step(recipe, fabric, parts, batches, stop=bool(asked)))
+            watch.see(step(parts, batches, stop=bool(asked)))
             if not first:
                 continue
             if clock.over or clock.steps % recipe.run.log_every == 0:
@@ -114,136 +108,6 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
         spent["before"] = before
     samples = [(low.to(fabric.device), high.to(fabric.device)) for low, high in held]
     return export(recipe, parts.average.state, spent, samples, folder)
-
-
-class Parts:
-    """The networks of a run, their optimisers, and what else a step changes or needs."""
-
-    def __init__(self, recipe: Recipe, fabric: Fabric) -> None:
-        torch.manual_seed(recipe.run.seed)  # of fresh weights; the rest draws from `chance` alone
-        opt = recipe.optimiser
-        self.bare, self.told = build(recipe.model)
-        self.scale, self.edges = recipe.model.scale, MODELS[recipe.model.family].gradient
-        if recipe.losses.gradient_branch and not self.edges:
-            raise ConfigError(
-                f"{recipe.model.family} predicts no gradient maps; set losses.gradient_branch = 0"
-            )
-        adam = torch.optim.Adam(self.bare.parameters(), opt.learning_rate, opt.betas, fused=True)
-        self.network, self.adam = fabric.setup(self.bare, adam)
-        self.average = checkpoint.Average(self.bare, recipe.run.ema)
-        self.judged = copy.deepcopy(self.bare).requires_grad_(False).eval()
-        self.objective = Objective(recipe.losses, recipe.model.scale, fabric)
-        self.critics = critics(recipe, fabric)
-        self.clock = Clock(recipe.schedule)
-        self.chance = checkpoint.Chance().manual_seed(recipe.run.seed)
-
-    def kept(self) -> dict[str, checkpoint.Part]:
-        """Everything that the next step depends on."""
-        return {
-            "network": self.bare,
-            "adam": self.adam,
-            "average": self.average,
-            "clock": self.clock,
-            "chance": self.chance,
-            **self.critics,
-        }
-
-    def validate(self, held: Sequence[tuple[Tensor, Tensor]]) -> Findings:
-        """How good the averaged weights are on images that are held out."""
-        self.judged.load_state_dict(self.average.state)
-        return validate(self.judged, held, self.scale, edges=self.edges)
-
-
-def step(
-    recipe: Recipe,
-    fabric: Fabric,
-    parts: Parts,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    *,
-    stop: bool,
-) -> dict[str, float]:
-    """One step of the critics and one of the generator; losses and scores by their names.
-
-    Raises
-    ------
-    DeviceError
-        If a loss or the gradient is not finite. The generator has not taken the step then.
-    """
-    network, clock = parts.network, parts.clock
-    _set_rate(parts.adam, recipe.optimiser.learning_rate * clock.share)
-    for critic in parts.critics.values():
-        _set_rate(critic.adam, recipe.critic.learning_rate * clock.share)
-    if parts.critics:
-        for _extra in range(recipe.critic.steps - 1):
-            low, high = next(batches)
-            with torch.no_grad():
-                image, _maps = enlarged(network, low, edges=False)
-            _teach(recipe, fabric, parts, image, high)
-
-    low, high = next(batches)
-    edges, shaken = bool(recipe.losses.gradient_branch), None
-    if recipe.losses.steady:
-        image, maps, shaken = enlarged_twice(network, low, parts.chance, edges=edges)
-    else:
-        image, maps = enlarged(network, low, edges=edges)
-    taught = _teach(recipe, fabric, parts, image, high)
-    own = parts.objective.terms(image, maps, high, shaken)
-    judged = {
-        name: getattr(recipe.losses, name) * critic.judge(high, image)
-        for name, critic in parts.critics.items()
-    }
-    loss = torch.stack([*own.values(), *judged.values()]).sum()
-    parts.adam.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    norm = nn.utils.clip_grad_norm_(parts.bare.parameters(), recipe.optimiser.clip or math.inf)
-    found = own | taught | judged | {"Loss_G": loss, "gradient": norm}
-    values = _agreed(fabric, clock, found, stop=stop)
-    parts.adam.step()
-    parts.average.update(parts.bare, clock.steps)
-    return values
-
-
-def _teach(
-    recipe: Recipe, fabric: Fabric, parts: Parts, fake: Tensor, real: Tensor
-) -> dict[str, Tensor]:
-    """One step of every critic; their losses together, and the scores that the first one gives."""
-    found: dict[str, Tensor] = {}
-    for critic in parts.critics.values():
-        share = torch.rand(recipe.data.batch, 1, 1, 1, generator=parts.chance)
-        share = share[fabric.global_rank :: fabric.world_size].to(real.device)
-        loss, score_real, score_fake = critic.learn(real, fake, share)
-        found["Loss_D"] = found.get("Loss_D", torch.zeros_like(loss)) + loss
-        found.setdefault("Score_D", score_real)
-        found.setdefault("Score_G", score_fake)
-    return found
-
-
-def _agreed(
-    fabric: Fabric, clock: Clock, found: dict[str, Tensor], *, stop: bool
-) -> dict[str, float]:
-    """Means over all devices, and the clock set to what all agree on.
-
-    This is the only place where a step waits for the device.
-    """
-    own = torch.tensor([clock.lap(), float(stop)], device=fabric.device)
-    stacked = torch.stack([value.detach().float() for value in found.values()])
-    mean: Any = fabric.all_reduce(torch.cat((stacked, own)), reduce_op="mean")
-    *means, lap, stopped = mean.tolist()
-    clock.advance(lap, stop=stopped > 0)
-    values = dict(zip(found, means, strict=True))
-    for name, value in values.items():
-        if not math.isfinite(value):
-            what = "gradient" if name == "gradient" else f"loss {name}"
-            raise DeviceError(
-                f"the {what} is not finite at step {clock.steps}; the last checkpoint is sound, and"
-                " a run with a smaller learning rate may start from it"
-            )
-    return values
-
-
-def _set_rate(adam: Any, rate: float) -> None:
-    for group in adam.param_groups:
-        group["lr"] = rate
 
 
 def launched(recipe: Recipe) -> Fabric:

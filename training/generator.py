@@ -10,7 +10,9 @@ from torch import Generator, Tensor, nn
 
 from srpipe import zoo
 from srpipe.errors import ConfigError, WeightsError
+from srpipe.gradients import full_precision
 from srpipe.models import MODELS
+from srpipe.precision import lower
 from srpipe.settings import nearest
 from training import recipe
 
@@ -78,6 +80,45 @@ def _start(network: nn.Module, model: recipe.Model) -> str:
     return f"{len(taken)} of {len(state)} tensors ({share:.0%} of the parameters) from {card.stem}"
 
 
+class Lowered(nn.Module):
+    """A network that computes in bfloat16 as its export will, and learns in float32.
+
+    What it computes with is a copy of the network's weights, lowered once a step rather than at
+    every layer.
+
+    Parameters
+    ----------
+    master : the network whose weights are trained
+    """
+
+    def __init__(self, master: nn.Module) -> None:
+        super().__init__()
+        self.inner = lower(master, torch.bfloat16)
+        self._learns: list[Tensor] = list(master.parameters())
+
+    def forward(self, low: Tensor, **how: bool) -> Any:
+        """What the network gives."""
+        with full_precision(low):
+            return self.inner(low, **how)
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Be what the network has become."""
+        own: list[Tensor] = list(self.inner.parameters())
+        torch._foreach_copy_(own, self._learns)
+
+    @torch.no_grad()
+    def give(self) -> None:
+        """Hand the gradients to the network."""
+        found, taken = [], []
+        for own, learns in zip(self.inner.parameters(), self._learns, strict=True):
+            if own.grad is not None:
+                learns.grad = torch.empty_like(learns)
+                found.append(own.grad)
+                taken.append(learns.grad)
+        torch._foreach_copy_(taken, found)
+
+
 def enlarged(network: nn.Module, low: Tensor, *, edges: bool) -> tuple[Tensor, Sequence[Tensor]]:
     """The network's image and, where they are asked for, its gradient maps, coarse to fine."""
     if not edges:
@@ -87,24 +128,26 @@ def enlarged(network: nn.Module, low: Tensor, *, edges: bool) -> tuple[Tensor, S
 
 
 def enlarged_twice(
-    network: nn.Module, low: Tensor, chance: Generator, *, edges: bool
+    network: nn.Module, low: Tensor, noise: Generator, *, edges: bool
 ) -> tuple[Tensor, Sequence[Tensor], Tensor]:
     """What `enlarged` gives, and the image once more where every convolution was off by a little.
 
     Every number that a convolution makes is off by up to `SHAKE` of itself, at random, as where the
     network is computed in bfloat16. Both go through the network together.
+
+    Parameters
+    ----------
+    noise : on the network's device
     """
-    with _shaken(network, chance):
+    with _shaken(network, noise):
         images, maps = enlarged(network, torch.cat((low, low)), edges=edges)
     image, shaken = images.chunk(2)
     return image, [each.chunk(2)[0] for each in maps], shaken
 
 
 @contextmanager
-def _shaken(network: nn.Module, chance: Generator) -> Iterator[None]:
+def _shaken(network: nn.Module, noise: Generator) -> Iterator[None]:
     """The network's convolutions shake the second half of a batch."""
-    seed = int(torch.randint(2**62, (), generator=chance))
-    noise = Generator(next(network.parameters()).device).manual_seed(seed)
 
     def shake(_layer: nn.Module, _given: tuple[Tensor, ...], made: Tensor) -> Tensor:
         first, second = made.chunk(2)

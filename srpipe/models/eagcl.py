@@ -313,5 +313,6 @@ SPEC = ModelSpec(
     halo=halo,
     alignment=4,
     gradient=True,
+    compiled=DenseBlock,
     source="EAGCL-SR, on ESRGAN (arXiv:1809.00219) and SPSR (arXiv:2003.13081); own implementation",
 )

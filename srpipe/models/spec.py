@@ -23,6 +23,7 @@ class ModelSpec:
     alignment : tile starts must be multiples of this for a tiled run to equal the whole
     statistics : "local", or "global" where a layer averages over its whole input
     gradient : whether ``network(x, return_gradient=True)`` also gives the predicted gradient map
+    compiled : a part that a network has many of, where it pays to compile it for training on CUDA
     source : where the network comes from
     """
 
@@ -33,4 +34,5 @@ class ModelSpec:
     alignment: int = 1
     statistics: Literal["local", "global"] = "local"
     gradient: bool = False
+    compiled: type[nn.Module] | None = None
     source: str

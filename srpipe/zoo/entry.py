@@ -16,8 +16,8 @@ from srpipe.settings import nearest
 from srpipe.zoo.checkpoint import SUFFIXES, read, sha256
 from srpipe.zoo.store import STAGES, Card, cards, tensors
 
-PRESETS = ("paper", "lite")
-"""Best first: a family's name alone means the first of these that has weights."""
+PRESETS = ("lite", "paper")
+"""A family's name alone means the first of these that has weights: what is fast on any device."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from srpipe.errors import WeightsError
@@ -18,8 +18,11 @@ from srpipe.zoo.checkpoint import sha256
 SHIPPED = Path(__file__).with_name("weights")
 """The folder of the weights that come with the package."""
 
-SHARD_BYTES = 16 * 2**20
+SHARD_BYTES = 16_000_000
 """Largest weights file; a network with more is spread over several."""
+
+ENTRY_BYTES = 128
+"""What a tensor takes of a file's header, but for its name."""
 
 STAGES = ("fidelity", "perception")
 """Trained to be right in every pixel, and then to look right."""
@@ -175,16 +178,17 @@ def store(state: Mapping[str, Tensor], folder: Path, stem: str) -> dict[str, str
     size = 0
     for name, tensor in state.items():
         half = tensor.detach().to("cpu", torch.float16).contiguous()
-        if size + half.nbytes > SHARD_BYTES and shards[-1]:
+        room = half.nbytes + len(name) + ENTRY_BYTES
+        if size + room > SHARD_BYTES and shards[-1]:
             shards.append({})
             size = 0
         shards[-1][name] = half
-        size += half.nbytes
+        size += room
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for number, shard in enumerate(shards, 1):
         part = f"-{number:05}-of-{len(shards):05}" if len(shards) > 1 else ""
         path = folder / f"{stem}{part}.safetensors"
-        save_file(shard, path)
+        path.write_bytes(save(shard))  # where save_file would let nobody else read it
         files[path.name] = sha256(path)
     return files

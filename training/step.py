@@ -1,0 +1,183 @@
+"""One step of a run: the networks, their optimisers, and what is done to them."""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Generator, Tensor, nn
+
+from srpipe.errors import ConfigError, DeviceError
+from srpipe.models import MODELS
+from training import checkpoint
+from training.clock import Clock
+from training.critics import critics
+from training.generator import Lowered, build, enlarged, enlarged_twice
+from training.objective import Objective
+from training.optimiser import adam, set_rate
+from training.recipe import Recipe
+from training.replay import Replayed, Replays
+from training.validate import Findings, validate
+
+
+class Parts:
+    """The networks of a run, their optimisers, and what else a step changes or needs."""
+
+    def __init__(self, recipe: Recipe, fabric: Fabric) -> None:
+        torch.manual_seed(recipe.run.seed)  # of fresh weights; the rest draws from `chance` alone
+        self.recipe, self.fabric, opt = recipe, fabric, recipe.optimiser
+        self.bare, self.told = build(recipe.model)
+        self.scale, self.edges = recipe.model.scale, MODELS[recipe.model.family].gradient
+        if recipe.losses.gradient_branch and not self.edges:
+            raise ConfigError(
+                f"{recipe.model.family} predicts no gradient maps; set losses.gradient_branch = 0"
+            )
+        self.bare.to(fabric.device)
+        low = fabric.strategy.precision.precision == "bf16-mixed"
+        self.lowered = Lowered(self.bare) if low else None
+        self.network = fabric.setup_module(self.lowered or self.bare)
+        if fabric.device.type == "cuda" and find_spec("triton"):
+            _compile(self.network, MODELS[recipe.model.family].compiled)
+        own = adam(self.bare, opt.learning_rate, opt.betas, fabric.device)
+        self.adam: Any
+        self.adam = fabric.setup_optimizers(own)
+        self.average = checkpoint.Average(self.bare, recipe.run.ema)
+        self.judged = copy.deepcopy(self.bare).requires_grad_(False).eval()
+        self.objective = Objective(recipe.losses, recipe.model.scale, fabric)
+        self.critics = critics(recipe, fabric)
+        self.clock = Clock(recipe.schedule)
+        self.chance = checkpoint.Chance()
+        self.chance.manual_seed(recipe.run.seed)
+        self.noise = Generator(fabric.device)
+        self.replays = Replays(fabric.device, wanted=fabric.world_size == 1)
+        self.teach = Replayed(self._teach_alone, self.replays)
+        self.learn = Replayed(self._learn, self.replays, [self.noise])
+        self.move = Replayed(self.adam.step, self.replays)
+
+    def kept(self) -> dict[str, checkpoint.Part]:
+        """Everything that the next step depends on."""
+        return {
+            "network": self.bare,
+            "adam": self.adam,
+            "average": self.average,
+            "clock": self.clock,
+            "chance": self.chance,
+            **self.critics,
+        }
+
+    def validate(self, held: Sequence[tuple[Tensor, Tensor]]) -> Findings:
+        """How good the averaged weights are on images that are held out."""
+        self.judged.load_state_dict(self.average.state)
+        return validate(self.judged, held, self.scale, edges=self.edges)
+
+    def shares(self) -> list[Tensor]:
+        """For each critic, where between real and enlarged images its slope is penalised."""
+        mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
+        drawn = (
+            torch.rand(self.recipe.data.batch, 1, 1, 1, generator=self.chance)
+            for _critic in self.critics
+        )
+        return [each[mine].to(self.fabric.device) for each in drawn]
+
+    def _teach_alone(self, low: Tensor, high: Tensor, *shares: Tensor) -> None:
+        """One step of every critic, and none of the generator."""
+        if self.lowered is not None:
+            self.lowered.take()
+        with torch.no_grad():
+            image, _maps = enlarged(self.network, low, edges=False)
+        self._teach(image, high, shares)
+
+    def _teach(self, fake: Tensor, real: Tensor, shares: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The critics' losses together, and the scores that the first one gives."""
+        found: dict[str, Tensor] = {}
+        for critic, share in zip(self.critics.values(), shares, strict=True):
+            loss, score_real, score_fake = critic.learn(real, fake, share)
+            found["Loss_D"] = found.get("Loss_D", torch.zeros_like(loss)) + loss
+            found.setdefault("Score_D", score_real)
+            found.setdefault("Score_G", score_fake)
+        return found
+
+    def _learn(self, low: Tensor, high: Tensor, *shares: Tensor) -> dict[str, Tensor]:
+        """One step of the critics, and the generator's gradient; losses and scores by name."""
+        weights, shaken = self.recipe.losses, None
+        edges = bool(weights.gradient_branch)
+        if self.lowered is not None:
+            self.lowered.take()
+        if weights.steady:
+            image, maps, shaken = enlarged_twice(self.network, low, self.noise, edges=edges)
+        else:
+            image, maps = enlarged(self.network, low, edges=edges)
+        taught = self._teach(image, high, shares)
+        own = self.objective.terms(image, maps, high, shaken)
+        judged = {
+            name: getattr(weights, name) * critic.judge(high, image)
+            for name, critic in self.critics.items()
+        }
+        loss = torch.stack([*own.values(), *judged.values()]).sum()
+        self.network.zero_grad(set_to_none=True)
+        self.adam.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if self.lowered is not None:
+            self.lowered.give()
+        clip = self.recipe.optimiser.clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.bare.parameters(), clip)
+        found = own | taught | judged | {"Loss_G": loss, "gradient": norm}
+        return {name: value.detach() for name, value in found.items()}
+
+
+def step(parts: Parts, batches: Iterator[tuple[Tensor, Tensor]], *, stop: bool) -> dict[str, float]:
+    """One step of the critics and one of the generator; losses and scores by their names.
+
+    Raises
+    ------
+    DeviceError
+        If a loss or the gradient is not finite. The generator has not taken the step then.
+    """
+    recipe, clock = parts.recipe, parts.clock
+    set_rate(parts.adam, recipe.optimiser.learning_rate * clock.share)
+    for critic in parts.critics.values():
+        set_rate(critic.adam, recipe.critic.learning_rate * clock.share)
+    if parts.critics:
+        for _extra in range(recipe.critic.steps - 1):
+            parts.teach(*next(batches), *parts.shares())
+    low, high = next(batches)
+    if recipe.losses.steady:
+        parts.noise.manual_seed(int(torch.randint(2**62, (), generator=parts.chance)))
+    found = parts.learn(low, high, *parts.shares())
+    values = _agreed(parts.fabric, clock, found, stop=stop)
+    parts.move()
+    parts.average.update(clock.steps)
+    return values
+
+
+def _compile(network: nn.Module, kind: type[nn.Module] | None) -> None:
+    """Have a network's parts of a kind compiled when they are first used: once for all of them."""
+    for part in network.modules():
+        if kind is not None and isinstance(part, kind):
+            part.compile(dynamic=False)
+
+
+def _agreed(
+    fabric: Fabric, clock: Clock, found: dict[str, Tensor], *, stop: bool
+) -> dict[str, float]:
+    """Means over all devices, and the clock set to what all agree on.
+
+    This is the only place where a step waits for the device.
+    """
+    own = torch.tensor([clock.lap(), float(stop)], device=fabric.device)
+    stacked = torch.stack([value.float() for value in found.values()])
+    mean: Any = fabric.all_reduce(torch.cat((stacked, own)), reduce_op="mean")
+    *means, lap, stopped = mean.tolist()
+    clock.advance(lap, stop=stopped > 0)
+    values = dict(zip(found, means, strict=True))
+    for name, value in values.items():
+        if not math.isfinite(value):
+            what = "gradient" if name == "gradient" else f"loss {name}"
+            raise DeviceError(
+                f"the {what} is not finite at step {clock.steps}; the last checkpoint is sound, and"
+                " a run with a smaller learning rate may start from it"
+            )
+    return values
