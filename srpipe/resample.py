@@ -39,6 +39,7 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(x.shape[-2:]) == tuple(size):
         return x.clone()
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    wide = wide.contiguous()  # in channels_last it takes up to twice as long
     (in_y, out_y), (in_x, out_x) = _pads(x.shape[-2], size[0]), _pads(x.shape[-1], size[1])
     padded = _mirror(_mirror(wide, in_y, -2), in_x, -1)
     grown = (size[0] + 2 * out_y, size[1] + 2 * out_x)
@@ -87,8 +88,10 @@ def _pads(length: int, target: int) -> tuple[int, int]:
 
 def _mirror(x: Tensor, pad: int, axis: int) -> Tensor:
     """Continue an axis by its mirror image, the edge repeated, as often as the border needs."""
-    if pad == 0:
-        return x
-    length = x.shape[axis]
-    index = torch.arange(-pad, length + pad, device=x.device) % (2 * length)
-    return x.index_select(axis, torch.where(index < length, index, 2 * length - 1 - index))
+    while pad:
+        length = x.shape[axis]
+        step = min(pad, length)
+        before, after = x.narrow(axis, 0, step), x.narrow(axis, length - step, step)
+        x = torch.cat((before.flip(axis), x, after.flip(axis)), axis)
+        pad -= step
+    return x

@@ -39,7 +39,7 @@ class Parts:
         low = fabric.strategy.precision.precision == "bf16-mixed"
         self.lowered = Lowered(self.bare) if low else None
         self.network = fabric.setup_module(self.lowered or self.bare)
-        if fabric.device.type == "cuda" and find_spec("triton"):
+        if fabric.device.type == "cuda" and find_spec("triton") and not recipe.losses.steady:
             _compile(self.network, MODELS[recipe.model.family].compiled)
         own = adam(self.bare, opt.learning_rate, opt.betas, fabric.device)
         self.adam: Any
@@ -154,7 +154,10 @@ def step(parts: Parts, batches: Iterator[tuple[Tensor, Tensor]], *, stop: bool) 
 
 
 def _compile(network: nn.Module, kind: type[nn.Module] | None) -> None:
-    """Have a network's parts of a kind compiled when they are first used: once for all of them."""
+    """Have a network's parts of a kind compiled when they are first used: once for all of them.
+
+    Not for the loss `steady`, whose hooks of their own would have them compiled at every step.
+    """
     for part in network.modules():
         if kind is not None and isinstance(part, kind):
             part.compile(dynamic=False)
