@@ -14,7 +14,7 @@ DATA = ("Set5", "Set14")
 
 def table():
     """The table in Markdown, with bicubic before the weights of each scale."""
-    cards = sorted(zoo.cards(), key=lambda card: (card.scale, card.family, card.stage))
+    cards = sorted(zoo.cards(), key=lambda card: (card.scale, card.name, card.stage))
     heads = [f"{data} {figure}" for data in DATA for figure in ("PSNR / SSIM", "LPIPS")]
     lines = [
         _line("", "parameters", "MMAC", *heads, "trained"),
