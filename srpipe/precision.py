@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-_float32_on_cuda = threading.Lock()
+_float32_on_cuda = threading.RLock()  # statistics are gathered within a call that has it
 
 
 def best(device: torch.device, among: Collection[str] = tuple(DTYPES)) -> str:
@@ -84,12 +84,25 @@ def raised(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 
 @contextlib.contextmanager
 def whole_float32(device: torch.device) -> Iterator[None]:
-    """Convolve with all 24 bits: CUDA drops 13 of them unless told, and that for the process."""
+    """Convolve with all 24 bits: CUDA drops 13 of them unless told, and that for the process.
+
+    The one switch that convolutions have of their own is turned: the old one, for all of cuDNN, is
+    an error in a process that uses the new ones, and overruled by theirs for all operations.
+    """
     if device.type != "cuda":
         yield
         return
-    with _float32_on_cuda, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
+    with _float32_on_cuda:
+        if not hasattr(torch.backends.cudnn, "conv"):  # before PyTorch 2.9
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                yield
+            return
+        before = torch.backends.cudnn.conv.fp32_precision
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.conv.fp32_precision = before
 
 
 class _Cast(nn.Module):

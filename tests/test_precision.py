@@ -1,9 +1,11 @@
 """Which type a network computes in."""
 
+import threading
+
 import pytest
 import torch
 
-from srpipe.precision import DTYPES, best, native
+from srpipe.precision import DTYPES, best, native, whole_float32
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -46,3 +48,39 @@ def test_what_a_graphics_processor_has_units_for(monkeypatch, modern, wanted):
 def test_a_processor_that_is_fast_in_a_type_has_units_for_it():
     assert native(CPU, "fp32")
     assert native(CPU, best(CPU))
+
+
+@pytest.fixture
+def conv():
+    """PyTorch's switch for convolutions on CUDA, which is there without a device too."""
+    every, conv = torch.backends.fp32_precision, torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    yield conv
+    torch.backends.fp32_precision, conv.fp32_precision = every, before
+
+
+@pytest.mark.parametrize("own", ["tf32", "ieee"])
+@pytest.mark.parametrize("every", ["none", "tf32", "ieee"])
+def test_float32_is_whole_whatever_the_process_has_chosen(monkeypatch, conv, every, own):
+    """With PyTorch's old switch it was not, or an error, where the process used the new ones."""
+    torch.backends.fp32_precision, conv.fp32_precision = every, own
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    with whole_float32(CUDA):
+        assert conv.fp32_precision == "ieee"
+        assert torch.backends.cudnn.enabled
+        assert torch.backends.cudnn.deterministic
+    assert conv.fp32_precision == own
+
+
+def test_a_thread_does_not_wait_for_itself_to_let_go_of_float32(conv):
+    """Statistics of an image in tiles are gathered within a call, and no such call ended."""
+    seen = []
+
+    def twice():
+        with whole_float32(CUDA), whole_float32(CUDA):
+            seen.append(conv.fp32_precision)
+
+    thread = threading.Thread(target=twice, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert seen == ["ieee"]
