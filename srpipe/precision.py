@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+_BF16_ON_CUDA = 8, 0  # compute capability: Ampere; AMD's are above it, and have it
+
 _float32_on_cuda = threading.RLock()  # statistics are gathered within a call that has it
 
 
@@ -21,7 +23,7 @@ def best(device: torch.device, among: Collection[str] = tuple(DTYPES)) -> str:
     than in float32 and has more to convert: our networks took 1.3 to 1.6 times as long.
     """
     if device.type == "cuda":
-        fast = ["bf16", "fp16"] if torch.cuda.is_bf16_supported() else ["fp16"]
+        fast = ["bf16", "fp16"] if native(device, "bf16") else ["fp16"]
     else:
         has = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
         fast = ["bf16"] if has else []  # the question is private: it may go any time
@@ -35,7 +37,10 @@ def native(device: torch.device, name: str) -> bool:
     if device.type == "cpu":
         ask = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", bool)
         return bool(ask())  # private, as the question above
-    return name == "fp16" or device.type != "cuda" or torch.cuda.is_bf16_supported()
+    if name == "fp16" or device.type != "cuda":
+        return True
+    # not is_bf16_supported, which asks the current device, and is content with emulation
+    return torch.cuda.get_device_capability(device) >= _BF16_ON_CUDA
 
 
 def lower(network: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -8,22 +8,23 @@ import torch
 from srpipe.precision import DTYPES, best, native, whole_float32
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+AMPERE, TURING = (8, 0), (7, 5)
 
 
 @pytest.mark.parametrize(
-    ("modern", "among", "wanted"),
+    ("capability", "among", "wanted"),
     [
-        (True, DTYPES, "bf16"),
-        (False, DTYPES, "fp16"),
-        (True, ("fp32", "fp16"), "fp16"),
-        (True, ("fp32",), "fp32"),
-        (False, ("fp32", "bf16"), "fp32"),
+        (AMPERE, DTYPES, "bf16"),
+        (TURING, DTYPES, "fp16"),
+        (AMPERE, ("fp32", "fp16"), "fp16"),
+        (AMPERE, ("fp32",), "fp32"),
+        (TURING, ("fp32", "bf16"), "fp32"),
     ],
 )
 def test_a_graphics_processor_takes_the_fastest_type_that_serves(
-    monkeypatch, modern, among, wanted
+    monkeypatch, capability, among, wanted
 ):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: modern)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     assert best(CUDA, among) == wanted
 
 
@@ -39,10 +40,17 @@ def test_a_processor_takes_16_bits_only_where_they_serve():
     assert best(CPU, ("fp32", "fp16")) == "fp32"
 
 
-@pytest.mark.parametrize(("modern", "wanted"), [(True, DTYPES), (False, ("fp32", "fp16"))])
-def test_what_a_graphics_processor_has_units_for(monkeypatch, modern, wanted):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: modern)
+@pytest.mark.parametrize(("capability", "wanted"), [(AMPERE, DTYPES), (TURING, ("fp32", "fp16"))])
+def test_what_a_graphics_processor_has_units_for(monkeypatch, capability, wanted):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     assert [name for name in DTYPES if native(CUDA, name)] == list(wanted)
+
+
+def test_of_two_graphics_processors_the_one_that_is_meant_is_asked(monkeypatch):
+    """The first one's answer was taken for all, and emulation was taken for units."""
+    here = {torch.device("cuda:0"): AMPERE, torch.device("cuda:1"): TURING}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", here.__getitem__)
+    assert [best(device) for device in here] == ["bf16", "fp16"]
 
 
 def test_a_processor_that_is_fast_in_a_type_has_units_for_it():
