@@ -7,6 +7,7 @@ from torch import nn
 from srpipe.infer import Upscaler
 from srpipe.jobs.shots import Shots
 from srpipe.models.pooling import ChannelGate
+from srpipe.resample import resize
 
 
 class Gated(nn.Module):
@@ -47,6 +48,19 @@ def test_statistics_are_taken_anew_where_a_cell_begins(shots):
     shots(frame(0.5))
     shots.begin()
     assert seen(shots(frame(0.55))) == 0.55
+
+
+def test_a_large_frame_is_not_made_small_by_one_bicubic_step(monkeypatch, shots):
+    """CUDA refuses it from 1280 x 720 px on; a CPU takes as long as some networks for it."""
+    sizes = []
+
+    def seen(x, size):
+        sizes.extend(x.shape[-2:])
+        return resize(x, size)
+
+    monkeypatch.setattr("srpipe.jobs.shots.resize", seen)
+    shots(torch.full((1, 3, 180, 320), 0.5))
+    assert max(sizes) < 2 * 16
 
 
 def test_a_frame_that_fits_whole_needs_none():

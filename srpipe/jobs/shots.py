@@ -7,6 +7,7 @@ nothing.
 
 import threading
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from srpipe.infer import Upscaler
@@ -40,8 +41,19 @@ class Shots:
         """For a frame (1, 3, H, W); None where it is enough that the network sees the frame."""
         if not self.matter:
             return None
-        now, before = resize(rgb, _THUMBNAIL), self._before
+        now, before = _thumbnail(rgb), self._before
         if before is None or (now - before).abs().mean() > CUT:
             self._statistics = self._upscaler.statistics(rgb, cancelled=self._cancelled.is_set)
         self._before = now
         return self._statistics
+
+
+def _thumbnail(rgb: Tensor) -> Tensor:
+    """A frame (1, 3, H, W) in a few pixels.
+
+    Most of the way by plain means: CUDA's bicubic kernel keeps all its weights in shared memory,
+    which does not hold those of so small a picture of 1280 x 720 px.
+    """
+    down, across = (max(n // few, 1) for n, few in zip(rgb.shape[-2:], _THUMBNAIL, strict=True))
+    means = F.avg_pool2d(F.avg_pool2d(rgb, (down, 1)), (1, across))
+    return resize(means, _THUMBNAIL)
