@@ -24,7 +24,10 @@ KEEP_FREED = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHO
 _MALLOPT = (-8, 1), (-4, 0), (-1, -1)  # the same: parameters by their numbers in malloc.h
 _WORTH_KEEPING = 2**28  # bytes, whatever comes next
 _PROBE_SIDE = 16  # pixels, and twice that; less than a second for our largest network on one core
-_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+_SIGNS = (
+    *("out of memory", "not enough memory", "can't allocate memory"),
+    *("alloc_failed", "allocation_failed"),  # of cuBLAS and cuDNN
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def free_bytes(device: torch.device) -> int:
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
     if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     return min([psutil.virtual_memory().available, *_left_to_container(Path("/"))]) + _kept_bytes()
 
 

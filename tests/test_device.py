@@ -55,6 +55,32 @@ def test_the_processor_has_memory_left():
     assert free_bytes(torch.device("cpu")) > 2**20
 
 
+def test_what_a_graphics_processor_keeps_of_freed_memory_is_free(monkeypatch):
+    """On MPS a frame's memory was gone for the next one, which was cut into ever smaller tiles."""
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1000)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 900)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 100)
+    assert free_bytes(torch.device("mps")) == 900
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 900)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _device: 100)
+    assert free_bytes(torch.device("cuda")) == 900
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "MPS backend out of memory (MPS allocated: 1 GB, other allocations: 1 GB)",
+    ],
+)
+def test_libraries_say_in_their_own_words_that_memory_ran_out(words):
+    """cuDNN 9 says it in others than cuDNN 8 did."""
+    assert is_out_of_memory(RuntimeError(words))
+
+
 def test_an_error_that_is_not_about_memory_is_not_taken_for_one():
     assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
     assert not is_out_of_memory(ValueError("out of memory"))
