@@ -76,15 +76,16 @@ class Pairs:
         """
         mine = slice(rank, None, of)
         side = data.patch // self.scale
-        area = (self.low.heights * self.low.widths).double().cpu()
-        device = self.low.pixels.device
+        heights, widths = self.low.heights.cpu(), self.low.widths.cpu()
+        area = (heights * widths).double()  # on the CPU, since MPS has no such numbers
         while True:
             chosen = torch.multinomial(area, data.batch, replacement=True, generator=chance)
             place = torch.rand(2, data.batch, generator=chance, dtype=torch.float64)
             turns = torch.randint(8, (data.batch,), generator=chance)
-            chosen, place, turns = (each.to(device) for each in (chosen, place, turns))
-            tops = (place[0] * (self.low.heights[chosen] - side + 1)).long()
-            lefts = (place[1] * (self.low.widths[chosen] - side + 1)).long()
+            tops = (place[0] * (heights[chosen] - side + 1)).long()
+            lefts = (place[1] * (widths[chosen] - side + 1)).long()
+            drawn = torch.stack((chosen, tops, lefts, turns))  # one copy, for which CUDA is waited
+            chosen, tops, lefts, turns = drawn.to(self.low.pixels.device)
             low = _disturbed(self.low.crops(chosen, tops, lefts, side, turns), data, chance)
             tops, lefts = tops[mine] * self.scale, lefts[mine] * self.scale
             high = self.high.crops(chosen[mine], tops, lefts, data.patch, turns[mine])
