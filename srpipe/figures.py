@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from srpipe.device import found
 from srpipe.errors import PixelError
 from srpipe.metrics import color_shift, gradient_error, luma, psnr, ssim
 from srpipe.perceptual import LPIPS, VGG19, no_reference
+from srpipe.precision import whole_float32
 from srpipe.settings import EvalSettings
 
 
@@ -134,7 +136,7 @@ def lpips(net: str, file: Path | None = None, device: str = "cpu") -> Metric:
         heading=f"LPIPS ({net}) ↓",
         about=f"LPIPS ({net}): version 0.1 of the lpips package,"
         f" backbone {file.name if file else 'of torchvision'}",
-        of=lambda image, truth: network(image.to(device), truth.to(device)),
+        of=_on(device, network),
         side_min=32,
     )
 
@@ -144,10 +146,20 @@ def vgg(file: Path, device: str = "cpu") -> Metric:
     network = VGG19(file).to(device)
 
     def distance(image: Tensor, truth: Tensor) -> Tensor:
-        return (network(image.to(device)) - network(truth.to(device))).abs().mean((1, 2, 3))
+        return (network(image) - network(truth)).abs().mean((1, 2, 3))
 
     about = f"VGG19: mean absolute difference of conv5_4 before its ReLU, weights {file.name}"
-    return Metric(heading="VGG19 ↓", about=about, of=distance, side_min=16)
+    return Metric(heading="VGG19 ↓", about=about, of=_on(device, distance), side_min=16)
+
+
+def _on(device: str, measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A measurement by a network that is on a device, in float32 whose bits all count."""
+
+    def measured(image: Tensor, truth: Tensor) -> Tensor:
+        with whole_float32(torch.device(device)):
+            return measure(image.to(device), truth.to(device))
+
+    return measured
 
 
 def _alone(name: Literal["niqe", "pi"], device: str) -> Metric:

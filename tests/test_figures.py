@@ -1,10 +1,12 @@
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from srpipe.device import found as found_device
 from srpipe.errors import ConfigError, WeightsError
 from srpipe.figures import FLICKER, METRICS, asked
 from srpipe.settings import EvalSettings
@@ -38,8 +40,12 @@ def test_nothing_more_is_measured_than_is_asked_for(tmp_path, monkeypatch):
     assert list(found) == ["lpips_squeeze"]
     assert "backbone mine.safetensors" in found["lpips_squeeze"].about
     assert str(tmp_path) not in found["lpips_squeeze"].about  # a card keeps it
-    x = torch.rand(1, 3, 40, 40)
+    x, whole = torch.rand(1, 3, 40, 40), []
+    monkeypatch.setattr(
+        "srpipe.figures.whole_float32", lambda device: nullcontext(whole.append(device))
+    )
     assert float(found["lpips_squeeze"].of(x, x)) == 0
+    assert whole == [found_device("auto")]  # CUDA would convolve with 10 bits after the point
     with pytest.raises(WeightsError, match="cannot be read as weights"):
         asked(EvalSettings(vgg=tmp_path / "nothing.safetensors"))
     monkeypatch.setitem(sys.modules, "pyiqa", None)
