@@ -8,6 +8,7 @@ from pathlib import Path
 import dask
 import distributed  # noqa: F401 - so that its settings are there before one is changed
 import pytest
+import torch
 from test_device import glibc
 from test_jobs import names
 from test_video_resume import FAST, decoded, long_clip
@@ -134,3 +135,13 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path, settings, monkeypatch)
     with pytest.raises(ConfigError, match=r"no Dask scheduler .* answers at tcp://127\.0\.0\.1:9"):
         jobs.upscale(source, None, settings(workers=None, scheduler="tcp://127.0.0.1:9"))
     assert names(tmp_path) == ["in.mp4"]
+
+
+def test_workers_have_what_memory_of_the_device_this_process_keeps(monkeypatch):
+    """What statistics of a raster were gathered with stayed here, and workers had the rest."""
+    done = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("given back"))
+    monkeypatch.setattr(spread, "spread", lambda *_, **__: done.append("spread"))
+    given = dict.fromkeys(("engine", "scheduler", "done", "advance", "cancelled"))
+    spread.performed(None, [None], workers=1, **given)
+    assert done == ["given back", "spread"]

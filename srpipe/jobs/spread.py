@@ -19,6 +19,8 @@ from contextlib import closing, contextmanager, suppress
 from traceback import format_exc
 from typing import Any
 
+import torch
+
 from srpipe.device import KEEP_FREED
 from srpipe.errors import Cancelled, ConfigError, DeviceError, SrpipeError
 from srpipe.jobs.engine import Engine
@@ -57,6 +59,7 @@ def performed(
     if not units:
         return Outcome()
     if workers or scheduler:
+        torch.cuda.empty_cache()  # which the statistics of the whole have left; it is theirs now
         return spread(work, units, workers=workers, scheduler=scheduler, **told)
     with closing(work.begun(engine)) as worker:
         return worker.perform(units, **told)
@@ -181,7 +184,6 @@ class _Crew:
 def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, int]]:
     """A client, and how many threads each worker's network may have."""
     import dask
-    import torch
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -284,8 +286,6 @@ def _made(
 
 
 def _begun(work: Work, wanted: Mapping[str, str], job: str, threads: int) -> Worker:
-    import torch
-
     check(wanted, work.settings)
     for other in list(_workers):
         _workers.pop(other).close()
