@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def adam(
@@ -19,10 +19,14 @@ def adam(
 
 
 def set_rate(optimiser: Any, rate: float) -> None:
-    """Give an optimiser another learning rate, in its place on the device if it has one."""
+    """Give an optimiser another learning rate, in its place on the device if that is CUDA.
+
+    A checkpoint's is on the CPU, and where the run was on another device it is of the other kind.
+    """
     for group in optimiser.param_groups:
-        now = group["lr"]
-        if isinstance(now, Tensor):  # a checkpoint's is on the CPU
-            group["lr"] = now.to(group["params"][0].device).fill_(rate)
+        device = group["params"][0].device
+        group["capturable"] = device.type == "cuda"
+        if group["capturable"]:
+            group["lr"] = torch.as_tensor(group["lr"]).to(device).fill_(rate)
         else:
             group["lr"] = rate
