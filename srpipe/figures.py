@@ -1,5 +1,6 @@
 """The numbers that a measurement has: what each means, how it is printed and computed."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from srpipe.device import found
 from srpipe.errors import PixelError
 from srpipe.metrics import color_shift, gradient_error, luma, psnr, ssim
-from srpipe.perceptual import LPIPS, VGG19, no_reference
+from srpipe.perceptual import LPIPS, NIQE_SIDE, VGG19, no_reference
 from srpipe.precision import whole_float32
 from srpipe.settings import EvalSettings
 
@@ -56,7 +57,10 @@ class Metric(Figure):
         """
         if side < self.side_min:
             name = self.heading.removesuffix(" ↓")
-            raise PixelError(f"{name} takes sides of {self.side_min} px or more, not of {side} px")
+            raise PixelError(
+                f"{name} takes sides of {self.side_min} px or more, not of {side} px; leave the"
+                f" picture or {name} out"
+            )
 
 
 _PSNR = "PSNR in dB from each picture's mean square error"
@@ -165,5 +169,17 @@ def _on(device: str, measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[..
 def _alone(name: Literal["niqe", "pi"], device: str) -> Metric:
     measured = no_reference(name, device)
     heading = name.upper()
+
+    def quality(image: Tensor) -> Tensor:
+        try:
+            found = measured(image)
+        except torch.linalg.LinAlgError:
+            found = torch.tensor(math.nan)
+        if not found.isfinite().all():
+            raise PixelError(
+                f"{heading} finds no texture to measure; leave the picture or {heading} out"
+            )
+        return found
+
     about = f"{heading} as the package pyiqa computes it"
-    return Metric(heading=f"{heading} ↓", about=about, of=measured, alone=True)
+    return Metric(heading=f"{heading} ↓", about=about, of=quality, alone=True, side_min=NIQE_SIDE)

@@ -20,6 +20,9 @@ from srpipe.errors import ConfigError, WeightsError
 BACKBONES = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
 """The networks of LPIPS, by the names that the lpips package and torchvision give them."""
 
+NIQE_SIDE = 96
+"""Of the blocks that NIQE, and so PI, looks at, in pixels; of what is not whole it sees nothing."""
+
 CONV5_4 = 34
 """Index of the last convolution in torchvision's ``vgg19().features``."""
 
@@ -111,7 +114,8 @@ def no_reference(name: Literal["niqe", "pi"], device: str = "cpu") -> Callable[[
     """A quality that needs no truth, from the package pyiqa: NIQE or PI, both better when lower.
 
     NIQE is Mittal et al. 2013, doi:10.1109/LSP.2012.2227726; PI is half of NIQE plus 10 minus
-    the score of Ma et al. (Blau et al. 2018, arXiv:1809.07517). Images (1, 3, H, W) in [0, 1].
+    the score of Ma et al. (Blau et al. 2018, arXiv:1809.07517). Images (1, 3, H, W) in [0, 1],
+    sides of 96 px or more.
 
     Raises
     ------

@@ -6,8 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+<<<<<<< HEAD
 from srpipe.device import found as found_device
 from srpipe.errors import ConfigError, WeightsError
+=======
+from srpipe.errors import ConfigError, PixelError, WeightsError
+>>>>>>> 3b1ac84 (NIQE and PI of a tiny or flat picture are refused in one line)
 from srpipe.figures import FLICKER, METRICS, asked
 from srpipe.settings import EvalSettings
 
@@ -52,6 +56,31 @@ def test_nothing_more_is_measured_than_is_asked_for(tmp_path, monkeypatch):
     for settings in (EvalSettings(niqe=True), EvalSettings(pi=True)):
         with pytest.raises(ConfigError, match="pip install pyiqa"):
             asked(settings)
+
+
+@pytest.mark.parametrize("side", [16, 48, 90])
+@pytest.mark.parametrize("name", ["niqe", "pi"])
+def test_what_is_smaller_than_a_block_of_niqe_is_refused_in_one_line(name, side, monkeypatch):
+    """pyiqa fails there with "Expected 3D or 4D (batch mode) tensor"."""
+    monkeypatch.setattr("srpipe.figures.no_reference", lambda _name, _device: torch.mean)
+    metric = asked(EvalSettings(**{name: True}))[name]
+    metric.check_side(96)
+    said = f"{name.upper()} takes sides of 96 px or more, not of {side} px; leave the picture or"
+    with pytest.raises(PixelError, match=said):
+        metric.check_side(side)
+
+
+@pytest.mark.parametrize("answer", ["nothing finite", "no singular values"])
+def test_a_picture_without_texture_has_no_niqe(answer, monkeypatch):
+    """pyiqa fails there with LinAlgError, or gives NaN."""
+    finds = {
+        "nothing finite": lambda image: image.mean() / 0 * 0,
+        "no singular values": lambda _image: torch.linalg.svd(torch.full((2, 2), torch.nan)).S,
+    }
+    monkeypatch.setattr("srpipe.figures.no_reference", lambda _name, _device: finds[answer])
+    flat = torch.zeros(1, 3, 192, 192)
+    with pytest.raises(PixelError, match="NIQE finds no texture to measure; leave the picture or"):
+        asked(EvalSettings(niqe=True))["niqe"].of(flat)
 
 
 @pytest.mark.shared
