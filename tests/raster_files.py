@@ -15,6 +15,13 @@ ENDING = {"geotiff": ".tif", "ometiff": ".ome.tif", "omezarr": ".ome.zarr"}
 NEEDS = {"geotiff": "rasterio", "omezarr": "zarr"}
 every_format = pytest.mark.parametrize("name", list(RASTERS))
 
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'
+    b' tiff:ImageWidth="40"/></rdf:RDF></x:xmpmeta>'
+)
+
 
 def noise(shape, dtype):
     rng = np.random.default_rng(5)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from raster_files import corners, enlarge, noise, read, whole, write
+import tifffile
+from raster_files import XMP, corners, enlarge, noise, read, whole, write
 
 from srpipe.errors import ConfigError, MediaError
 from srpipe.io.raster import Band, GroundPoint, Step, World
@@ -231,3 +232,15 @@ def test_a_tag_that_only_begins_like_the_record_goes_along(tmp_path):
     raster = read(enlarge(source, tmp_path / "b.tif", 2))[0]
     assert raster.own["tags"][""]["srpipe_note"] == "mine"
     assert raster.record is None
+
+
+def test_xmp_goes_along_as_it_is_but_for_its_sizes(tmp_path):
+    """GDAL writes whatever has a key with that key, which made it no XMP."""
+    path = tmp_path / "a.tif"
+    write(path, noise((1, 1, 1, 30, 40), "uint8"), "geotiff", xmp=XMP)
+    twice = enlarge(enlarge(path, tmp_path / "b.tif", 2), tmp_path / "c.tif", 2)
+    for file, width in ((path, b"40"), (twice, b"160")):
+        with tifffile.TiffFile(file) as opened:
+            packet = bytes(opened.pages[0].tags[700].value)
+        assert packet.rstrip() == XMP.replace(b"40", width)
+        assert read(file)[0].xmp.rstrip() == packet.rstrip()

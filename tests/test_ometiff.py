@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from raster_files import MICROSCOPE, enlarge, noise, read, whole, write
+from raster_files import MICROSCOPE, XMP, enlarge, noise, read, whole, write
 
 from srpipe.errors import ConfigError, MediaError
-from srpipe.io import ome
+from srpipe.io import ome, xmp
 from srpipe.io.raster import Band, Step, Window, World
 from srpipe.io.raster_formats import open_raster
 
@@ -295,3 +295,16 @@ def test_profile_orientation_and_words_go_along(tmp_path):
     image = root.find(f"{{{ome.SPACE}}}Image")
     assert image[0].text == "füße & more"
     assert [element.tag.rpartition("}")[2] for element in image] == ["Description", "Pixels"]
+
+
+def test_xmp_author_and_iptc_go_along_and_the_note_in_xmp_is_the_record(tmp_path):
+    packet = xmp.noted(XMP, '{"scale": 2}')
+    tags = [(700, 1, len(packet), packet, True), (33723, 7, 9, b"iptc iptc", True)]
+    tags += [(315, 2, 0, b"Ann", True), (33432, 2, 0, "© Ann".encode(), True)]
+    pixels = noise((30, 40), "float32")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, metadata=None, extratags=tags)
+    assert read(tmp_path / "a.tif")[0].record == '{"scale": 2}'
+    once = enlarge(tmp_path / "a.tif", tmp_path / "b.ome.tif", 2)
+    with tifffile.TiffFile(enlarge(once, tmp_path / "c.ome.tif", 2)) as file:
+        kept = [file.pages[0].tags.valueof(code) for code in (700, 33723, 315, 33432)]
+    assert kept == [XMP.replace(b"40", b"160"), b"iptc iptc", "Ann", "© Ann"]

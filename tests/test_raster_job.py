@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import tifffile
 import toy as toy_script
+from PIL import Image
 from raster_files import (
     ENDING,
     MICROSCOPE,
     ON_A_MAP,
+    XMP,
     corners,
     every_format,
     noise,
@@ -31,6 +33,8 @@ from test_jobs import names
 
 from srpipe import jobs, trust
 from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
+from srpipe.io import image
+from srpipe.io.picture import Metadata, Picture, frame_of
 from srpipe.io.raster import Band, World
 from srpipe.jobs import raster, raster_range, spread
 from srpipe.jobs.journal import receipts
@@ -799,6 +803,22 @@ def test_how_a_tiff_is_shown_is_told_where_it_is_left_out(tmp_path, settings):
     tifffile.imwrite(tmp_path / "in.tif", pixels, **about)
     result = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.ome.zarr", settings())
     assert "which way up it is shown is left out of OME-Zarr" in " ".join(result.notices)
+
+
+def test_what_a_photographs_file_says_is_told_where_it_is_left_out(tmp_path, settings):
+    pytest.importorskip("zarr")
+    exif = Image.Exif()
+    exif[315], exif[34665] = "Ann", {33434: 0.01}
+    about = Metadata(exif=exif.tobytes().removeprefix(b"Exif\0\0"), xmp=XMP)
+    frame = frame_of(noise((30, 40, 3), "uint8"))
+    image.write(tmp_path / "in.tif", Picture(frame=frame, metadata=about, format="tiff"))
+    into_zarr = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.ome.zarr", settings())
+    into_tiff = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.ome.tif", settings())
+    for words in ("its EXIF", "its XMP", "who made it, and with what,"):
+        assert f"{words} is left out of OME-Zarr" in " ".join(into_zarr.notices)
+    assert [said for said in into_tiff.notices if "left out" in said] == [
+        f"{tmp_path / 'in.tif'}: its EXIF is left out of OME-TIFF"
+    ]
 
 
 def test_a_tag_of_somebody_else_under_the_records_name_is_no_record(tmp_path, settings):

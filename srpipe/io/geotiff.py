@@ -22,6 +22,7 @@ from rasterio.errors import RasterioError
 from rasterio.rpc import RPC
 
 from srpipe.errors import ConfigError, MediaError, TargetError
+from srpipe.io import xmp
 from srpipe.io.pieces import Pieces, PieceSink, levels
 from srpipe.io.raster import (
     RECORD,
@@ -40,7 +41,8 @@ from srpipe.validity import valid_of
 
 NAME = "GeoTIFF"
 CACHE_BYTES = 2**26  # GDAL would take 5 % of the memory, in each process
-GDAL_METADATA = 42112
+GDAL_METADATA, XMP = 42112, 700
+XMP_SPACE = "xml:XMP"
 ROOM = "srpipe_room"
 GEO_KEYS, MODEL, KEYS_OF_CRS = 34735, 1024, (2048, 3072, 4096)
 PAST = ("STATISTICS_", "TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION", "TIFFTAG_RESOLUTIONUNIT")
@@ -165,7 +167,7 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
             bigtiff="if_safer",
             **packed,
         )
-        _retell(part, said)
+        _retell(part, said, raster.xmp)
     whole.unlink()
 
 
@@ -197,6 +199,7 @@ def _described(file: Any, path: Path) -> Raster:
     _refuse(file, path)
     bands = tuple(_band(file, i) for i in file.indexes)
     flags = file.mask_flag_enums[0]
+    packet = file.tags(ns=XMP_SPACE).get(XMP_SPACE, "").encode()
     opaque = all(band.colour != "alpha" for band in bands)
     raster = Raster(
         shape=(1, file.count, 1, file.height, file.width),
@@ -208,8 +211,9 @@ def _described(file: Any, path: Path) -> Raster:
         nodata=file.nodata,
         masked=MaskFlags.per_dataset in flags and opaque,
         bits=_bits(file),
+        xmp=xmp.bare(packet) or None,
         own={"tags": _tags(file)},
-        record=file.tags().get(RECORD),
+        record=file.tags().get(RECORD) or xmp.note_in(packet),
     )
     height, width = file.block_shapes[0]
     together = file.count if file.interleaving.value == "PIXEL" else 1
@@ -254,7 +258,8 @@ def _bits(file: Any) -> int | None:
 
 def _tags(file: Any) -> dict[str, dict[str, str]]:
     """Tags by name space, "" first."""
-    spaces = [space for space in file.tag_namespaces() if space not in OF_THE_FILE]
+    apart = (*OF_THE_FILE, XMP_SPACE)
+    spaces = [space for space in file.tag_namespaces() if space not in apart]
     plain = {k: v for k, v in file.tags().items() if k != RECORD and not k.startswith(PAST)}
     return {"": plain, **{space: file.tags(ns=space) for space in spaces if space}}
 
@@ -304,14 +309,16 @@ def _metadata(path: Path) -> str:
         return str(page.tags.valueof(GDAL_METADATA) or "")
 
 
-def _retell(path: Path, metadata: str) -> None:
-    """Write other tags over those of a file, which takes up more room."""
-    if not metadata:
-        return
+def _retell(path: Path, metadata: str, packet: bytes | None) -> None:
+    """Write tags over those of a file that take up more room, and XMP over what has a key, too."""
     with tifffile.TiffFile(path, mode="r+") as file:
         page: Any = file.pages[0]
-        tag = page.tags[GDAL_METADATA]
-        tag.overwrite(metadata.encode().ljust(tag.count - 1) + b"\0")
+        if metadata:
+            tag = page.tags[GDAL_METADATA]
+            tag.overwrite(metadata.encode().ljust(tag.count - 1) + b"\0")
+        if packet:
+            tag = page.tags[XMP]
+            tag.overwrite(packet.ljust(tag.count))
 
 
 def _nodata(raster: Raster) -> float | None:
@@ -345,6 +352,8 @@ def _tell(file: Any, raster: Raster) -> None:
         file.update_tags(i, **band.own)
     for space, tags in raster.own.get("tags", {}).items():
         file.update_tags(ns=space or None, **tags)
+    if raster.xmp:
+        file.update_tags(ns=XMP_SPACE, **{XMP_SPACE: raster.xmp.decode(errors="replace")})
     if raster.record:
         file.update_tags(**{RECORD: raster.record})
 

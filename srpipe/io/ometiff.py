@@ -18,7 +18,7 @@ import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC
 
 from srpipe.errors import ConfigError, MediaError
-from srpipe.io import ome
+from srpipe.io import ome, xmp
 from srpipe.io.pieces import Pieces, PieceSink, levels
 from srpipe.io.raster import (
     TILE,
@@ -32,7 +32,18 @@ from srpipe.io.raster import (
     check_raster,
     reading,
 )
-from srpipe.io.tiff import stays_ycbcr
+from srpipe.io.tiff import (
+    BYTE,
+    EXIF,
+    GPS,
+    KEPT,
+    ORIENTATION,
+    SHORT,
+    TEXT,
+    XMP,
+    as_bytes,
+    stays_ycbcr,
+)
 from srpipe.validity import valid_of
 
 NAME = "TIFF"
@@ -43,7 +54,7 @@ READABLE = (
     *(PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR),
 )
 PLAIN = ("shaped", "uniform", "generic")  # series that tifffile makes of pages no format explains
-ORIENTATION, SHORT = 274, 3
+MADE = (271, 272, 315, 316, 33432)  # of `SAID`: camera, artist, computer, copyright
 UNITS = {2: "inch", 3: "centimeter"}  # of the ResolutionUnit tag
 RGBA = ("red", "green", "blue", "alpha")
 
@@ -223,8 +234,6 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
     count = levels(*raster.shape[3:], TILE)
     samples = raster.own.get("samples", 1)
     photometric = raster.own.get("photometric") or ("rgb" if samples > 2 else "minisblack")
-    way_up = raster.own.get("orientation")
-    shown = {"extratags": [(ORIENTATION, SHORT, 1, way_up, True)]} if way_up else {}
     extra = samples - 3 if photometric == "rgb" else samples - 1
     with tifffile.TiffWriter(
         part, bigtiff=raster.nbytes * 4 / 3 > CLASSIC_BYTES_MAX, byteorder="<", ome=False
@@ -253,7 +262,8 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
                 maxworkers=1,
                 buffersize=KEPT_BYTES // 4,
                 iccprofile=raster.own.get("icc") if first else None,
-                **(_resolution(raster.world) | shown if first else {}),
+                extratags=list(_extra(raster)) if first else (),
+                **(_resolution(raster.world) if first else {}),
             )
             if number + 1 < count:
                 level = level.halved(f"level-{number + 1}")
@@ -329,6 +339,7 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
         notices.append(f"{path}: only the first of its {len(_whole(file))} images is enlarged")
     if root is not None and any(element.tag.endswith("}ROI") for element in root):
         notices.append(f"{path}: its regions of interest would no longer fit, and are left out")
+    packet = as_bytes(key.tags.valueof(XMP))
     raster = Raster(
         shape=shape,
         dtype=np.dtype(pages.dtype.name),  # in this machine's order, and of its usual type
@@ -337,6 +348,7 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
         bands=_bands(file, pages, root),
         world=_world(file, pages, root),
         bits=ome.significant_bits(ome.pixels_of(root)) if root is not None else None,
+        xmp=packet and xmp.bare(packet),
         own={
             "xml": file.ome_metadata if root is not None else None,
             "samples": samples if key.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1,
@@ -344,7 +356,7 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
             "extra": int(key.extrasamples[0]) if key.extrasamples else 0,
             **_said(key, explained=root is not None or file.is_imagej),
         },
-        record=ome.record(root) if root is not None else None,
+        record=ome.record(root) if root is not None else xmp.note_in(packet),
         notices=tuple(notices),
     )
     unpacked = 0 if pages.offset is not None else _segment_bytes(key)
@@ -353,7 +365,7 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
 
 
 def _said(key: Any, *, explained: bool) -> dict[str, Any]:
-    """What tags say of how it is shown and what it is.
+    """What tags say of how it is shown, what it is and who made it.
 
     Parameters
     ----------
@@ -364,6 +376,10 @@ def _said(key: Any, *, explained: bool) -> dict[str, Any]:
         said["orientation"] = way_up
     if not (explained or key.is_shaped):
         said["description"] = key.description
+    texts = {code: key.tags.valueof(code) for code in MADE}
+    said["texts"] = {code: value for code, value in texts.items() if isinstance(value, str)}
+    said["kept"] = [(t.code, t.dtype, t.count, t.value) for t in key.tags if t.code in KEPT]
+    said["exif"] = any(key.tags.get(code) for code in (EXIF, GPS))
     return {name: value for name, value in said.items() if value}
 
 
@@ -414,6 +430,18 @@ def _resolution(world: World) -> dict[str, Any]:
             size = world.affine[0] * x, world.affine[4] * y
             return {"resolution": (1 / size[0], 1 / size[1]), "resolutionunit": "CENTIMETER"}
     return {}
+
+
+def _extra(raster: Raster) -> Iterator[tuple[int, int, int, Any, bool]]:
+    """Tags as tifffile takes them: code, type, count, value, and whether on the first page only."""
+    if way_up := raster.own.get("orientation"):
+        yield ORIENTATION, SHORT, 1, way_up, True
+    if raster.xmp:
+        yield XMP, BYTE, len(raster.xmp), raster.xmp, True
+    for code, text in raster.own.get("texts", {}).items():
+        yield code, TEXT, 0, text.encode(), True
+    for tag in raster.own.get("kept", ()):
+        yield *tag, True
 
 
 def _tile(length: int) -> int:

@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from srpipe.errors import ConfigError, MediaError, SrpipeError
+from srpipe.io.exif import enlarged_xmp
 
 AXES = "TCZYX"
 RECORD = "srpipe"
@@ -244,6 +246,7 @@ class Raster:
     nodata : the number that stands for "nothing was measured here"
     masked : whether the file says pixel by pixel which ones are valid, apart from their numbers
     bits : that are in use, where the file says that the type has more
+    xmp : XMP packet, without srpipe's note
     own : what only this format knows, as its source leaves it for its sink
     record : where its numbers come from, as JSON, if srpipe made them
     notices : what a user should know about reading it
@@ -258,6 +261,7 @@ class Raster:
     nodata: float | None = None
     masked: bool = False
     bits: int | None = None
+    xmp: bytes | None = None
     own: Mapping[str, Any] = field(default_factory=dict)
     record: str | None = None
     notices: tuple[str, ...] = ()
@@ -272,7 +276,8 @@ class Raster:
         t, c, z, y, x = self.shape
         shape = (t, c, z, y * scale, x * scale)
         world = self.world.enlarged(scale)
-        return replace(self, shape=shape, world=world, record=None, notices=())
+        xmp = self.xmp and enlarged_xmp(self.xmp, Fraction(scale), Fraction(scale))
+        return replace(self, shape=shape, world=world, xmp=xmp, record=None, notices=())
 
     def converted(self, name: str) -> "Raster":
         """The same on its way into another format; what only its own one knows stays behind."""

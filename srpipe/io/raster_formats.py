@@ -35,6 +35,7 @@ class RasterFormat:
     module, source : what reads it; the module's `sink` writes it, and its `check` refuses
     extra : what brings the package it needs, and how that is called
     origin : whether it can say where the first pixel lies
+    xmp : whether it has room for an XMP packet
     """
 
     title: str
@@ -43,6 +44,7 @@ class RasterFormat:
     source: str
     extra: tuple[str, str] | None = None
     origin: bool = True
+    xmp: bool = True
 
 
 RASTERS: dict[str, RasterFormat] = {
@@ -66,6 +68,7 @@ RASTERS: dict[str, RasterFormat] = {
         module="omezarr",
         source="OmeZarrSource",
         extra=("bio", "zarr"),
+        xmp=False,
     ),
 }
 
@@ -124,8 +127,13 @@ def as_held(raster: Raster, name: str) -> Raster:
 def left_out(raster: Raster, name: str) -> list[str]:
     """What a format cannot say of a raster that can do without it, in words."""
     words = {"icc": "its colour profile", "orientation": "which way up it is shown"}
-    words |= {"description": "its description"}
+    words |= {"description": "its description", "texts": "who made it, and with what,"}
+    words |= {"kept": "its IPTC or Photoshop record"}
     lost = [words[key] for key in words if raster.own.get(key) and name != raster.format]
+    if raster.own.get("exif"):
+        lost.append("its EXIF")
+    if raster.xmp and not RASTERS[name].xmp:
+        lost.append("its XMP")
     world = raster.world
     a, _, x, _, e, y = world.affine or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     starts = [step.start for step in (world.depth, world.time) if step]

@@ -49,7 +49,7 @@ def read(path: Path) -> Picture:
             metadata=Metadata(
                 icc=page.iccprofile,
                 exif=_exif(path, file, page),
-                xmp=_bytes(tags.valueof(XMP)),
+                xmp=as_bytes(tags.valueof(XMP)),
                 density=_density(page),
                 inches=tags.valueof(296, INCH) in (INCH, CENTIMETRE),
             ),
@@ -200,7 +200,8 @@ def _density(page: Any) -> tuple[float, float] | None:
     return (y[0] / y[1] * unit, x[0] / x[1] * unit) if x and y and x[1] and y[1] else None
 
 
-def _bytes(value: Any) -> bytes | None:
+def as_bytes(value: Any) -> bytes | None:
+    """What a tag holds, which tifffile takes for text where its type says so."""
     return value.encode() if isinstance(value, str) else bytes(value) if value else None
 
 

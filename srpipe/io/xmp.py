@@ -26,7 +26,7 @@ def noted(xmp: bytes | None, text: str) -> bytes | None:
 
     None where the packet is none that a text can be put into.
     """
-    rest = _NOTE.sub(b"", xmp or _EMPTY)
+    rest = bare(xmp or _EMPTY)
     ends = list(_END.finditer(rest))
     if len(ends) != 1:
         return None
@@ -36,6 +36,11 @@ def noted(xmp: bytes | None, text: str) -> bytes | None:
     )
     at = ends[0].start()
     return rest[:at] + note.encode() + rest[at:]
+
+
+def bare(xmp: bytes) -> bytes:
+    """The packet without such a text."""
+    return _NOTE.sub(b"", xmp)
 
 
 def note_in(xmp: bytes | None) -> str | None:
