@@ -203,7 +203,15 @@ def _array(image: Any, order: str, nodata: float | None, settings: RunSettings) 
 
 
 def _tensor(image: Tensor, order: str, nodata: float | None, settings: RunSettings) -> Tensor:
-    """The same by way of an array; NumPy has no bfloat16."""
+    """The same by way of an array; NumPy has no bfloat16.
+
+    Raises
+    ------
+    PixelError
+        If it has no pixels one by one.
+    """
+    if image.layout != torch.strided or image.is_meta:
+        raise PixelError("a tensor that is sparse or meta is not enlarged; give a dense one")
     plain = image.detach().cpu()
     plain = plain.float() if plain.dtype == torch.bfloat16 else plain
     larger = _array(plain.numpy(), order, nodata, settings)
@@ -264,6 +272,11 @@ def _recipe(
     nodata: float | None,
     settings: RunSettings,
 ) -> Recipe:
+    if math.isnan(math.prod(shape)):
+        raise PixelError(
+            f"a Dask array of shape {tuple(shape)} does not know its size; call its"
+            " compute_chunk_sizes() first"
+        )
     if not math.prod(shape):
         raise PixelError(f"an array of shape {tuple(shape)} has no pixels")
     if np.dtype(dtype).kind not in "uif":
