@@ -56,10 +56,9 @@ class Metric(Figure):
             If it is too short.
         """
         if side < self.side_min:
-            name = self.heading.removesuffix(" ↓")
             raise PixelError(
-                f"{name} takes sides of {self.side_min} px or more, not of {side} px; leave the"
-                f" picture or {name} out"
+                f"{self.heading.rstrip(' ↑↓')} takes sides of {self.side_min} px or more, not of"
+                f" {side} px; leave the picture out"
             )
 
 

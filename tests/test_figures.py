@@ -65,9 +65,16 @@ def test_what_is_smaller_than_a_block_of_niqe_is_refused_in_one_line(name, side,
     monkeypatch.setattr("srpipe.figures.no_reference", lambda _name, _device: torch.mean)
     metric = asked(EvalSettings(**{name: True}))[name]
     metric.check_side(96)
-    said = f"{name.upper()} takes sides of 96 px or more, not of {side} px; leave the picture or"
+    said = f"{name.upper()} takes sides of 96 px or more, not of {side} px; leave the picture out"
     with pytest.raises(PixelError, match=said):
         metric.check_side(side)
+
+
+def test_a_picture_that_is_all_border_is_refused_by_the_name_of_the_figure():
+    with pytest.raises(
+        PixelError, match=r"^PSNR-Y takes sides of 1 px or more, not of 0 px; leave"
+    ):
+        METRICS["psnr_y"].check_side(0)
 
 
 @pytest.mark.parametrize("answer", ["nothing finite", "no singular values"])
