@@ -6,12 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-<<<<<<< HEAD
 from srpipe.device import found as found_device
-from srpipe.errors import ConfigError, WeightsError
-=======
 from srpipe.errors import ConfigError, PixelError, WeightsError
->>>>>>> 3b1ac84 (NIQE and PI of a tiny or flat picture are refused in one line)
 from srpipe.figures import FLICKER, METRICS, asked
 from srpipe.settings import EvalSettings
 
