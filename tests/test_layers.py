@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from srpipe.models import MODELS, layers
-from srpipe.models.layers import Chain, PReLU, conv, in_one_step, leaky_conv
+from srpipe.models.layers import Chain, PixelShuffle, PReLU, conv, in_one_step, leaky_conv
 from srpipe.precision import lower
 
 CHAINS = {
@@ -105,3 +105,16 @@ def test_prelu_learns_as_pytorchs_does(low):
     for wanted, got in zip(*found, strict=True):
         assert torch.allclose(wanted, got, rtol=1e-2 if low else 1e-5)
         assert float(got.abs().max()) > 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("step", [2, 3])
+def test_the_sub_pixel_layer_learns_as_pytorchs(step, layout):
+    x = torch.randn(2, 5 * step**2, 4, 3).to(memory_format=layout)
+    weight = torch.randn(2, 5, 4 * step, 3 * step)
+    found = []
+    for layer in (nn.PixelShuffle(step), PixelShuffle(step)):
+        given = x.clone().requires_grad_()
+        (layer(given) * weight).sum().backward()
+        found.append((layer(given), given.grad))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -86,6 +86,19 @@ def test_a_channel_gate_by_hand():
     assert torch.allclose(gate(x), wanted)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 6), (17, 3)])
+@pytest.mark.parametrize("maximum", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_channel_gate_learns_as_its_formula(size, maximum, layout):
+    """Its own backward pass against the numerical one, and what it gives against no learning."""
+    gate = ChannelGate(4, 2, maximum=maximum).double()
+    x = torch.randn(2, 4, *size, dtype=torch.double).to(memory_format=layout).requires_grad_()
+    assert torch.autograd.gradcheck(gate, (x,))
+    with torch.no_grad():
+        wanted = gate(x)
+    assert torch.allclose(gate(x), wanted)
+
+
 def test_what_is_held_is_used_for_every_part_and_forgotten_afterwards():
     network = nn.Sequential(ChannelGate(4, 2), GroupNorm(2, 4)).double()
     x = torch.randn(1, 4, 8, 9, dtype=torch.double)

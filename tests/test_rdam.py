@@ -25,6 +25,21 @@ def test_the_spatial_gate_sees_the_maximum_and_the_mean_of_the_channels():
     assert torch.allclose(gate(x), x * torch.sigmoid(torch.tensor(2.0 + 10 * 0.5)))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_spatial_gate_learns_as_its_formula(layout):
+    """Its own backward pass against the numerical one, and what it gives against no learning."""
+    gate = SpatialGate().double()
+    x = torch.randn(2, 5, 6, 7, dtype=torch.double).to(memory_format=layout).requires_grad_()
+
+    def given(x, kernel):
+        return torch.func.functional_call(gate, {"conv.weight": kernel}, (x,))
+
+    assert torch.autograd.gradcheck(given, (x, gate.conv.weight))
+    with torch.no_grad():
+        wanted = gate(x)
+    assert torch.allclose(gate(x), wanted)
+
+
 def test_a_trunk_serves_every_scale():
     trunks = [
         {key: value.shape for key, value in RDAM(scale).state_dict().items() if "trunk" in key}

@@ -99,6 +99,35 @@ class _Bent(torch.autograd.Function):
         return down, (given * x.clamp(max=0)).sum(dtype=slope.dtype)[None]
 
 
+class PixelShuffle(nn.PixelShuffle):
+    """PyTorch's; backward in less than half of the time on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C step^2, H, W) to (N, C, step H, step W)."""
+        if x.device.type == "cpu" and torch.is_grad_enabled():
+            return _Shuffled.apply(x, self.upscale_factor)
+        return super().forward(x)
+
+
+class _Shuffled(torch.autograd.Function):
+    """A pixel shuffle, back from which all channels of ``step`` pixels are moved at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: int) -> Tensor:
+        ctx.step = step
+        return F.pixel_shuffle(x, step)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, None]:
+        step = ctx.step
+        n, c, height, width = given.shape
+        h, w = height // step, width // step
+        lines = given.movedim(1, -1).reshape(n, h, step, w, step * c)
+        cells = lines.transpose(2, 3).reshape(n * h * w, step**2, c)
+        return cells.transpose(1, 2).reshape(n, h, w, c * step**2).movedim(-1, 1), None
+
+
 def _slope(layer: nn.Module) -> float | Tensor | None:
     """What a layer multiplies negative numbers by, if that is all it does."""
     if isinstance(layer, nn.LeakyReLU):
@@ -117,7 +146,7 @@ def sub_pixel(
     """
     layers: list[nn.Module] = []
     for step in steps:
-        layers += [conv(inputs, outputs * step**2), nn.PixelShuffle(step), activation()]
+        layers += [conv(inputs, outputs * step**2), PixelShuffle(step), activation()]
         inputs = outputs
     return layers
 

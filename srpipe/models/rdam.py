@@ -5,8 +5,12 @@ The attention is CBAM without its batch norm (Woo et al. 2018, arXiv:1807.06521)
 end.
 """
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from srpipe.models.layers import Chain, PReLU, conv, in_full, near_zero, sub_pixel
 from srpipe.models.pooling import ChannelGate
@@ -26,8 +30,38 @@ class SpatialGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same, weighed."""
+        if x.device.type == "cpu" and torch.is_grad_enabled():
+            return _Weighed.apply(x, self.conv.weight)
         seen = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
         return x * torch.sigmoid(self.conv(seen))
+
+
+class _Weighed(torch.autograd.Function):
+    """What `SpatialGate` does; backward it goes over all channels four times, PyTorch's own ten.
+
+    Where channels share a maximum, the first of them gets its gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        largest, where = x.max(1, keepdim=True)
+        seen = torch.cat((largest, x.mean(1, keepdim=True)), 1)
+        weights = torch.sigmoid(F.conv2d(seen, kernel, padding=kernel.shape[-1] // 2))
+        ctx.save_for_backward(x, kernel, where, seen, weights)
+        return x * weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor]:
+        x, kernel, where, seen, weights = ctx.saved_tensors
+        slope = (given * x).sum(1, keepdim=True) * weights * (1 - weights)
+        frame, once = [kernel.shape[-1] // 2] * 2, [1, 1]
+        to_seen, to_kernel, _bias = torch.ops.aten.convolution_backward(
+            slope, seen, kernel, None, once, frame, once, False, [0, 0], 1, [True, True, False]
+        )
+        to_largest, to_mean = to_seen.split(1, 1)  # (N, 1, H, W) each
+        to_x = (given * weights).add_(to_mean / x.shape[1])
+        return to_x.scatter_add_(1, where, to_largest), to_kernel
 
 
 class Block(nn.Module):
