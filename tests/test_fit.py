@@ -150,6 +150,27 @@ def test_two_processes_come_to_the_result_of_one(words, recipe, tmp_path):
     assert apart < 0.01 * moved
 
 
+def test_what_stands_in_the_way_of_two_processes_is_one_line(words, tmp_path):
+    """The second had a traceback of its own, of a neighbour that was gone."""
+    for wrong in ({"data__folder": tmp_path / "none"}, {"model__preset": "tny"}):
+        done = in_its_own_process(
+            RECIPE, *words(**wrong, run__devices=2), "--run", tmp_path / "run"
+        )
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("training.fit: error: ") == 1
+        assert "Traceback" not in done.stderr
+
+
+def test_a_stop_of_two_processes_waits_until_the_first_has_saved(words, tmp_path):
+    """The second had ended, and Lightning killed the first for it."""
+    how = words(run__devices=2, run__checkpoint_every_s=0)
+    done = in_its_own_process("--stop-at", 1, RECIPE, *how, "--run", tmp_path / "run")
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.count("stopped; the same command goes on") == 1
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert state["clock"]["steps"] == 2
+
+
 def test_a_card_says_what_was_spent_before_too(recipe, tmp_path):
     first = fit(recipe(schedule__iterations=2), tmp_path / "first")
     then = fit(recipe(schedule__iterations=1, model__start=str(first)), tmp_path / "then")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.utilities import rank_zero_only
 
 from srpipe.device import keep_freed_memory
 from srpipe.errors import SrpipeError
@@ -65,7 +66,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     fabric = launched(recipe)
     parts = Parts(recipe, fabric)
     clock, state = parts.clock, folder / "state.pt"
-    with fabric.rank_zero_first():
+    with _first_first(fabric):
         pairs, held = data.load(recipe.data, recipe.model.scale, fabric.device)
     kept = {**parts.kept(), "data": pairs, "seen": (seen := Seen())}
     if state.exists():
@@ -92,6 +93,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
             if clock.over or saving():
                 checkpoint.save(state, to_dict(recipe), kept)
     if clock.progress < 1:
+        fabric.barrier()  # the first process is ended with others, and has to save yet
         raise KeyboardInterrupt
     if not first:
         return None
@@ -128,6 +130,18 @@ def launched(recipe: Recipe) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def _first_first(fabric: Fabric) -> Iterator[None]:
+    """The first process before the others; where it fails they follow, and fail by themselves."""
+    if not fabric.is_global_zero:
+        fabric.barrier()
+    try:
+        yield
+    finally:
+        if fabric.is_global_zero:
+            fabric.barrier()
 
 
 def _counted(pairs: data.Pairs) -> str:
@@ -168,10 +182,12 @@ def main(argv: list[str] | None = None) -> int:
         recipe = read(args.recipe, args.change)
         card = fit(recipe, args.run or Path("runs") / args.recipe.stem)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        if rank_zero_only.rank == 0:
+            print("stopped; the same command goes on", file=sys.stderr)
         return 130
     except SrpipeError as error:
-        print(f"training.fit: error: {error}", file=sys.stderr)
+        if rank_zero_only.rank == 0:  # the others say the same
+            print(f"training.fit: error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"training.fit: error: {error}; make room or name another folder", file=sys.stderr)
