@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from srpipe.errors import ConfigError
 from srpipe.gradients import gradient_map
 from training.critics import Critic, critics
 from training.recipe import SHIPPED, read
@@ -80,3 +81,16 @@ def test_there_is_a_critic_for_each_loss_that_needs_one(fabric):
     both = critics(recipe("ragan", **{"losses.gradient_adversarial": 1}), fabric)
     assert list(both) == ["adversarial", "gradient_adversarial"]
     assert both["gradient_adversarial"].sees is gradient_map
+
+
+@pytest.mark.parametrize(("network", "patch"), [("vgg", 32), ("pooled", 16)])
+def test_one_small_square_is_too_little_for_batch_norm_and_said_at_once(fabric, network, patch):
+    changes = {"critic.network": network, "data.batch": 1, "data.patch": patch}
+    without = {"losses.lpips": 0, "losses.perceptual": 0}
+    with pytest.raises(ConfigError, match=r"use a larger data\.batch or data\.patch"):
+        critics(recipe("ragan", **changes, **without), fabric)
+    for enough in ({"data.batch": 2}, {"data.patch": 2 * patch}, {"critic.norm": "none"}):
+        given = recipe("ragan", **{**changes, **enough}, **without)
+        (critic,) = critics(given, fabric).values()
+        images = torch.rand(2, given.data.batch, 3, given.data.patch, given.data.patch)
+        critic.learn(*images, torch.rand(given.data.batch, 1, 1, 1))

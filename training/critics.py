@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
+from srpipe.errors import ConfigError
 from srpipe.gradients import gradient_map
 from training.adversarial import GAMES, gradient_penalty
 from training.discriminators import PooledCritic, VGGCritic
@@ -79,8 +80,17 @@ def critics(recipe: Recipe, fabric: Fabric) -> dict[str, Critic]:
     }
 
 
-def _network(recipe: Recipe) -> nn.Module:
-    settings = recipe.critic
+def _network(recipe: Recipe) -> VGGCritic | PooledCritic:
+    settings, patch = recipe.critic, recipe.data.patch
+    network: VGGCritic | PooledCritic
     if settings.network == "pooled":
-        return PooledCritic(width=settings.width, norm=settings.norm)
-    return VGGCritic(recipe.data.patch, width=settings.width, norm=settings.norm)
+        network = PooledCritic(width=settings.width, norm=settings.norm)
+    else:
+        network = VGGCritic(patch, width=settings.width, norm=settings.norm)
+    alone = recipe.data.batch == recipe.run.devices and patch <= network.reduced
+    if alone and settings.norm == "batch":
+        raise ConfigError(
+            f"batch norm has one number to take statistics of where one square of {patch} px is"
+            " judged; use a larger data.batch or data.patch, or critic.norm = none"
+        )
+    return network

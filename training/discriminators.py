@@ -32,7 +32,8 @@ class VGGCritic(nn.Module):
     def __init__(self, size: int, *, width: int = 64, norm: Norm = "batch") -> None:
         super().__init__()
         levels = 6 if size % 64 == 0 and size > 128 else 5
-        if size % 2**levels:
+        self.reduced = 2**levels
+        if size % self.reduced:
             raise ConfigError(
                 f"a critic for {size} px cannot halve it {levels} times; use a patch that is a"
                 f" multiple of {2**levels} px, or critic.network=pooled"
@@ -74,6 +75,7 @@ class PooledCritic(nn.Module):
     def __init__(self, *, width: int = 64, norm: Norm = "batch") -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.2)]
+        self.reduced = 16
         channels = width
         for step in range(1, 8):
             grown = width << step // 2
