@@ -97,6 +97,9 @@ def test_every_preset_and_scale_of_a_model_has_a_recipe_for_each_stage(family):
         ("critic.steps=0", "critic.steps cannot be 0; it takes 1 or more"),
         ("critic.width=0", "critic.width cannot be 0; it takes 1 or more"),
         ("schedule.time_budget_s=-1", "schedule.time_budget_s cannot be -1.0; it takes 0 or more"),
+        ("schedule.floor=-3", "schedule.floor cannot be -3.0; it takes 0 to 1"),
+        ("schedule.floor=nan", "schedule.floor cannot be nan; it takes 0 to 1"),
+        ("run.seed=99999999999999999999", "run.seed cannot be 9+; it takes a number of 64 bits"),
         ("data=1", "write section.key=value"),
         ("batch", "write section.key=value"),
     ],
@@ -112,6 +115,14 @@ def test_a_missing_recipe_and_a_missing_key_are_named(tmp_path):
     (tmp_path / "short.toml").write_text("[data]\npatch = 32\n")
     with pytest.raises(ConfigError, match=r"the recipe's section data.*batch"):
         read(tmp_path / "short.toml")
+
+
+@pytest.mark.parametrize(("loss", "side"), [("perceptual", 16), ("lpips", 32)])
+def test_patches_that_a_network_which_compares_features_cannot_see_are_refused(loss, side):
+    changes = [f"losses.{loss}=1", f"data.patch={side - 4}"]
+    with pytest.raises(ConfigError, match=f"the loss {loss} needs patches of {side} px or more"):
+        read(SHIPPED / "rdam-lite-x4-fidelity.toml", changes)
+    read(SHIPPED / "rdam-lite-x4-fidelity.toml", [*changes, f"data.patch={side}"])
 
 
 def test_a_recipe_without_any_loss_is_refused():

@@ -154,6 +154,12 @@ class Recipe:
         _check_ranges(self)
         if not any(isinstance(each, float) and each for each in vars(self.losses).values()):
             raise ConfigError("every loss has a weight of 0; give one a weight, such as losses.l1")
+        for name, side in SIDES.items():
+            if getattr(self.losses, name) and self.data.patch < side:
+                raise ConfigError(
+                    f"the loss {name} needs patches of {side} px or more, not {self.data.patch};"
+                    f" set data.patch, or losses.{name} = 0"
+                )
         if self.critic.game == "wgan-gp" and self.critic.norm != "none":
             raise ConfigError(
                 "the penalty of wgan-gp is of every image alone, and batch norm mixes them; set"
@@ -166,6 +172,9 @@ class Recipe:
             )
 
 
+SIDES = {"perceptual": 16, "lpips": 32}
+"""What the networks that compare features see at least, in pixels of each side."""
+
 Range = tuple[Callable[[Any], bool], str]
 
 ABOVE_0: Range = (lambda x: 0 < x < math.inf, "more than 0")
@@ -173,6 +182,8 @@ FROM_0: Range = (lambda x: 0 <= x < math.inf, "0 or more")
 FROM_1: Range = (lambda x: x >= 1, "1 or more")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
 BETAS: Range = (lambda x: all(0 <= each < 1 for each in x), "two of at least 0 and less than 1")
+SHARE: Range = (lambda x: 0 <= x <= 1, "0 to 1")
+SEED: Range = (lambda x: -(2**63) <= x < 2**64, "a number of 64 bits")
 RISING: Range = (lambda x: 0 <= x[0] <= x[1] < math.inf, "the least, 0 or more, then the largest")
 QUALITIES: Range = (
     lambda x: x == (0, 0) or 1 <= x[0] <= x[1] <= 100,
@@ -194,7 +205,9 @@ RANGES: dict[str, Range] = {
     "optimiser.clip": FROM_0,
     "schedule.iterations": FROM_1,
     "schedule.halve_every": FROM_0,
+    "schedule.floor": SHARE,
     "schedule.time_budget_s": FROM_0,
+    "run.seed": SEED,
     "run.devices": FROM_1,
     "run.ema": BELOW_1,
     "run.log_every": FROM_1,
