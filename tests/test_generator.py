@@ -45,6 +45,8 @@ def card(tmp_path):
     [
         ({"family": "rdan"}, "no model 'rdan'; did you mean 'rdam'"),
         ({"preset": "lighter"}, "rdam has no preset 'lighter'; did you mean 'lite'"),
+        ({"start": "rdam-light-x2-fidelity"}, "did you mean 'rdam-lite-x2-fidelity'"),
+        ({"start": "runs/mine"}, "model.start = runs/mine is neither a card's path, which ends in"),
         ({"scale": 8}, "rdam enlarges 2 or 3 or 4 times, not 8"),
     ],
 )

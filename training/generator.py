@@ -26,7 +26,8 @@ def build(model: recipe.Model) -> tuple[nn.Module, str]:
     Raises
     ------
     ConfigError
-        If there is no such family, preset or scale, or the weights are of another family.
+        If there is no such family, preset or scale, or the weights to start from are of another
+        family or nowhere.
     WeightsError
         If the weights to start from are missing, or nothing of them fits.
     """
@@ -54,8 +55,15 @@ def spent_before(model: recipe.Model) -> Mapping[str, Any]:
 
 
 def _card(model: recipe.Model) -> zoo.Card:
-    path = Path(model.start)
-    return zoo.Card.read(path if path.suffix == ".json" else zoo.SHIPPED / f"{path}.json")
+    if model.start.endswith(".json"):
+        return zoo.Card.read(Path(model.start))
+    shipped = {path.stem: path for path in zoo.SHIPPED.glob("*.json")}
+    if model.start not in shipped:
+        raise ConfigError(
+            f"model.start = {model.start} is neither a card's path, which ends in .json, nor the"
+            f" stem of shipped weights{nearest(model.start, shipped)}"
+        )
+    return zoo.Card.read(shipped[model.start])
 
 
 def _start(network: nn.Module, model: recipe.Model) -> str:
