@@ -179,6 +179,16 @@ def test_a_card_says_what_was_spent_before_too(recipe, tmp_path):
     assert "before" not in before
 
 
+@pytest.mark.parametrize(("fast", "precision"), [("bf16", "bf16-mixed"), ("fp32", "32-true")])
+def test_a_card_says_what_precision_auto_was(
+    recipe, tmp_path, monkeypatch, capsys, fast, precision
+):
+    monkeypatch.setattr(fit_module, "best", lambda _device: fast)
+    card = fit(recipe(schedule__iterations=1, run__precision="auto"), tmp_path / "run")
+    assert zoo.Card.read(card).training["spent"]["precision"] == precision
+    assert f"CPU, {precision}; " in capsys.readouterr().out
+
+
 def test_another_recipe_does_not_go_on(recipe, tmp_path):
     fit(recipe(schedule__iterations=1), tmp_path / "run")
     with pytest.raises(ConfigError, match=r"optimiser\.learning_rate = 0\.001, not 0\.5"):

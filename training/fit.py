@@ -74,7 +74,9 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     batches = pairs.batches(
         recipe.data, parts.chance, rank=fabric.global_rank, of=fabric.world_size
     )
-    fabric.print(f"{parts.told}; {_where(fabric)}; {_counted(pairs)}", flush=True)
+    fabric.print(
+        f"{parts.told}; {_where(fabric)}, {_precision(fabric)}; {_counted(pairs)}", flush=True
+    )
     validating = Every(recipe.run.validate_every_s)
     saving = Every(recipe.run.checkpoint_every_s)
     before, found = spent_before(recipe.model), None
@@ -103,6 +105,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
         "seconds": round(clock.seconds),
         "images": len(pairs.high),
         "device": _where(fabric),
+        "precision": _precision(fabric),
         "held_out_psnr_y": round(found.psnr, 3),
         "held_out_ssim_y": round(found.ssim, 4),
     }
@@ -155,6 +158,11 @@ def _where(fabric: Fabric) -> str:
     return name if fabric.world_size == 1 else f"{fabric.world_size} x {name}"
 
 
+def _precision(fabric: Fabric) -> str:
+    """As Fabric names it, where a recipe may say "auto"."""
+    return str(fabric.strategy.precision.precision)
+
+
 @contextmanager
 def _stopping() -> Iterator[list[int]]:
     """A list that a signal to stop makes non-empty, so that the run ends after its step."""
@@ -170,6 +178,12 @@ def _stopping() -> Iterator[list[int]]:
             signal.signal(each, handler)
 
 
+@rank_zero_only
+def _say(text: str) -> None:
+    """In the first process alone: the others would say the same."""
+    print(text, file=sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Read the command line, train, and say where the weights are."""
     parser = argparse.ArgumentParser(prog="python -m training.fit", description=__doc__)
@@ -182,12 +196,10 @@ def main(argv: list[str] | None = None) -> int:
         recipe = read(args.recipe, args.change)
         card = fit(recipe, args.run or Path("runs") / args.recipe.stem)
     except KeyboardInterrupt:
-        if rank_zero_only.rank == 0:
-            print("stopped; the same command goes on", file=sys.stderr)
+        _say("stopped; the same command goes on")
         return 130
     except SrpipeError as error:
-        if rank_zero_only.rank == 0:  # the others say the same
-            print(f"training.fit: error: {error}", file=sys.stderr)
+        _say(f"training.fit: error: {error}")
         return error.exit_code
     except OSError as error:
         print(f"training.fit: error: {error}; make room or name another folder", file=sys.stderr)
