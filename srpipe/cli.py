@@ -529,7 +529,7 @@ def _facts() -> dict[str, Any]:
     import psutil
     import torch
 
-    from srpipe.device import found
+    from srpipe.device import found, passed_over
     from srpipe.precision import best
 
     device = found("auto")
@@ -549,6 +549,8 @@ def _facts() -> dict[str, Any]:
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
         facts["graphics"] = f"{card.name}, {card.total_memory / 2**30:.1f} GiB"
+    elif passed_over():
+        facts["graphics"] = "; ".join(passed_over())
     return facts
 
 

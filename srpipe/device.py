@@ -3,9 +3,11 @@
 import copy
 import ctypes
 import functools
+import re
 import sys
+import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ KEEP_FREED = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHO
 """`keep_freed_memory` as the environment of a process that is to start; see mallopt(3)."""
 
 _MALLOPT = (-8, 1), (-4, 0), (-1, -1)  # the same: parameters by their numbers in malloc.h
+_ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 _WORTH_KEEPING = 2**28  # bytes, whatever comes next
 _PROBE_SIDE = 16  # pixels, and twice that; less than a second for our largest network on one core
 _SIGNS = (
@@ -46,17 +49,63 @@ def found(device: str) -> torch.device:
     ConfigError
         If the name is none.
     DeviceError
-        If there is no such device here.
+        If there is no such device here, or PyTorch cannot use it.
     """
     here = devices()
+    cards = [name for name in here if name.startswith("cuda")]
+    if device in ("auto", "cuda") and cards:
+        usable = [card for card in cards if unusable(card) is None]
+        if usable:
+            return torch.device(usable[0])
     if device == "auto":
-        return torch.device(here[0])
+        return torch.device(here[len(cards)])
     name = "cuda:0" if device == "cuda" else device
+    why = unusable(name) if name in cards else None
+    if why is not None:
+        raise DeviceError(f"{why}; install a PyTorch that was made for it, or take the device cpu")
     if name in here:
         return torch.device(name)
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"no device is called {device!r}; use auto, cpu, cuda, cuda:1 or mps")
     raise DeviceError(f"there is no device {device} here; there is {', '.join(here)}")
+
+
+def unusable(card: str) -> str | None:
+    """Why PyTorch cannot use a CUDA card that is here, in words; None where it can."""
+    with warnings.catch_warnings(action="ignore"):  # PyTorch tells it in five lines
+        capability = torch.cuda.get_device_capability(card)
+    compiled = torch.cuda.get_arch_list()
+    if runs_on(capability, compiled):
+        return None
+    architecture = f"sm_{capability[0]}{capability[1]}"
+    return (
+        f"{card} is of the architecture {architecture}, and the installed PyTorch has code for"
+        f" {', '.join(compiled)} only"
+    )
+
+
+def passed_over() -> tuple[str, ...]:
+    """What to say of the cards that are here and that "auto" does not take."""
+    cards = [name for name in devices() if name.startswith("cuda")]
+    return tuple(f"{why}; it is not used" for why in map(unusable, cards) if why is not None)
+
+
+def runs_on(capability: tuple[int, int], compiled: Sequence[str]) -> bool:
+    """Whether a CUDA card has code among what was compiled, as `torch.cuda.get_arch_list` says.
+
+    Code of its generation serves if it is for no newer card ("sm_80" on 8.6); PTX ("compute_80")
+    also for all generations to come; what ends in "a" only the very card. AMD's are not judged.
+    """
+    known = [match for name in compiled if (match := _ARCHITECTURE.fullmatch(name))]
+    if not known:
+        return True
+    for kind, major, minor, only in (match.groups() for match in known):
+        made_for = int(major), int(minor)
+        forward = kind == "compute" and not only
+        serves = made_for <= capability and (forward or made_for[0] == capability[0])
+        if made_for == capability or (serves and only != "a"):
+            return True
+    return False
 
 
 def cost(network: nn.Module, smallest: int = 1) -> Cost:

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from srpipe.device import KEEP_FREED, _glibc, _left_to_container, cost, free_bytes, is_out_of_memory
+from srpipe.device import (
+    KEEP_FREED,
+    _glibc,
+    _left_to_container,
+    cost,
+    found,
+    free_bytes,
+    is_out_of_memory,
+    passed_over,
+    runs_on,
+)
+from srpipe.errors import DeviceError
 
 
 def test_the_cost_is_what_pencil_and_paper_say():
@@ -160,3 +171,52 @@ def test_nothing_is_kept_unless_that_is_asked_for():
     first, kept, second, kept_then, third = reused(512)
     assert max(kept, kept_then) < 64
     assert min(first, second, third) >= 128 - 1
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """Let there be cards of these capabilities, and PyTorch have code for some."""
+
+    def make(capabilities, compiled=("sm_75", "sm_80", "compute_80")):
+        here = {f"cuda:{n}": each for n, each in enumerate(capabilities)}
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(here))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", here.__getitem__)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: list(compiled))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("capability", "compiled", "runs"),
+    [
+        ((8, 0), ["sm_80"], True),
+        ((8, 6), ["sm_80"], True),
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_80"], False),
+        ((9, 0), ["sm_80", "compute_80"], True),
+        ((7, 5), ["sm_80", "compute_80"], False),
+        ((3, 5), ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"], False),
+        ((10, 3), ["sm_75", "sm_100"], True),
+        ((9, 0), ["sm_90a"], True),
+        ((12, 0), ["compute_90a"], False),
+        ((10, 3), ["sm_100a"], False),
+        ((10, 3), ["sm_100f"], True),
+        ((9, 4), ["gfx90a", "gfx942"], True),
+        ((9, 0), [], True),
+    ],
+)
+def test_a_card_runs_code_of_its_generation_and_older_ptx(capability, compiled, runs):
+    assert runs_on(capability, compiled) == runs
+
+
+def test_a_card_that_pytorch_has_no_code_for_is_passed_over_and_told(cards):
+    """It was taken, and its first kernel ended in a traceback."""
+    cards([(3, 5)])
+    assert found("auto") == torch.device("cpu")
+    (notice,) = passed_over()
+    assert notice.startswith("cuda:0 is of the architecture sm_35, and the installed PyTorch has")
+    assert notice.endswith("code for sm_75, sm_80, compute_80 only; it is not used")
+    for device in ("cuda", "cuda:0"):
+        with pytest.raises(DeviceError, match=r"architecture sm_35, .* or take the device cpu$"):
+            found(device)
+    assert found("cpu") == torch.device("cpu")

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import sys
 import threading
 
 import av
@@ -404,6 +405,14 @@ def test_memory_is_given_back_after_each_unit_failed_or_not(monkeypatch):
     units = [job.Unit(name, 1, {}) for name in "abc"]
     job.one_by_one(make, units, done=lambda receipt: None, cancelled=threading.Event())
     assert said == ["a", "given back", "b", "given back", "c", "given back"]
+
+
+def test_a_card_that_is_passed_over_is_told(picture, settings, monkeypatch):
+    module = sys.modules["srpipe.jobs.plan"]  # the package has the function by that name
+    monkeypatch.setattr(module, "passed_over", lambda: ("cuda:0 is not used",))
+    for kind in ("auto", "cpu"):
+        planned = jobs.plan(picture, None, settings(device=kind))
+        assert ("cuda:0 is not used" in planned.notices) == (kind == "auto")
 
 
 def test_a_note_of_somebody_else_under_the_records_name_is_no_record(tmp_path, settings):

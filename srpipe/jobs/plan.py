@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from srpipe import zoo
+from srpipe.device import passed_over
 from srpipe.errors import ConfigError, TargetError
 from srpipe.io import FORMATS, format_of, image, picture_format
 from srpipe.io.picture import Picture, layout_in
@@ -142,6 +143,8 @@ def plan(
     perception = _perception(settings, form, facts["entry"])
     if form in ("raster", "tiff") and not skipped:
         facts["notices"] += warnings(perception)
+    if settings.device == "auto" and settings.scheduler is None and not skipped:
+        facts["notices"] += passed_over()
     return Plan(
         source=source,
         target=path,
