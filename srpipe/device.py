@@ -41,8 +41,10 @@ class Cost:
     numbers_per_pixel: float
 
 
-def found(device: str) -> torch.device:
+def found(device: str, turn: int = 0) -> torch.device:
     """The device of this name; "auto" is the fastest there is.
+
+    Of several CUDA cards, "auto" and "cuda" are each in its turn.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def found(device: str) -> torch.device:
     if device in ("auto", "cuda") and cards:
         usable = [card for card in cards if unusable(card) is None]
         if usable:
-            return torch.device(usable[0])
+            return torch.device(usable[turn % len(usable)])
     if device == "auto":
         return torch.device(here[len(cards)])
     name = "cuda:0" if device == "cuda" else device

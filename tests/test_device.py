@@ -220,3 +220,14 @@ def test_a_card_that_pytorch_has_no_code_for_is_passed_over_and_told(cards):
         with pytest.raises(DeviceError, match=r"architecture sm_35, .* or take the device cpu$"):
             found(device)
     assert found("cpu") == torch.device("cpu")
+
+
+def test_cards_that_can_be_used_are_taken_in_turn(cards):
+    """All workers took the first one, whatever it was."""
+    cards([(8, 6), (3, 5), (9, 0)])
+    for device in ("auto", "cuda"):
+        taken = [str(found(device, turn)) for turn in range(4)]
+        assert taken == ["cuda:0", "cuda:2", "cuda:0", "cuda:2"]
+    assert str(found("cuda:2", 5)) == "cuda:2"
+    with pytest.raises(DeviceError, match="no device cuda:3 here"):
+        found("cuda:3")

@@ -145,3 +145,31 @@ def test_workers_have_what_memory_of_the_device_this_process_keeps(monkeypatch):
     given = dict.fromkeys(("engine", "scheduler", "done", "advance", "cancelled"))
     spread.performed(None, [None], workers=1, **given)
     assert done == ["given back", "spread"]
+
+
+def test_each_worker_takes_a_card_in_its_turn():
+    """All of them took the first one."""
+    with spread._client(2, None) as (client, threads):
+        asked = [
+            client.submit(_turn_of_a_worker, number, workers=address, pure=False)
+            for number in (threads, 0)
+            for address in client.nthreads()
+        ]
+        turns = client.gather(asked)
+    assert sorted(turns[:2]) == [0, 1]
+    assert turns[2:] == [0, 0], "what a cluster's workers see of its cards is its own affair"
+
+
+def _turn_of_a_worker(threads):
+    """What its engine is told, with so many threads for the network."""
+    from types import SimpleNamespace
+
+    from srpipe.jobs import spread
+
+    before, spread.check = spread.check, lambda *_: None
+    work = SimpleNamespace(settings=None, begun=lambda engine: engine)
+    try:
+        return spread._begun(work, {}, "job", threads)._turn
+    finally:
+        spread.check = before
+        spread._workers.clear()

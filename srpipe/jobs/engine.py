@@ -28,9 +28,15 @@ class _Wish:
 
 
 class Engine:
-    """A network on a device, loaded once and kept for the next input with the same settings."""
+    """A network on a device, loaded once and kept for the next input with the same settings.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    turn : of the process, among those that share the machine's graphics cards
+    """
+
+    def __init__(self, turn: int = 0) -> None:
+        self._turn = turn
         self._wish: _Wish | None = None
         self._ready: Upscaler | None = None
 
@@ -47,7 +53,7 @@ class Engine:
             scale=settings.scale,
             perception=perception,
             weights=settings.weights,
-            device=settings.device,
+            device=str(found(settings.device, self._turn)),
             precision=_precision(settings, bits),
             tile=settings.tile,
             blend=settings.blend,

@@ -286,12 +286,15 @@ def _made(
 
 
 def _begun(work: Work, wanted: Mapping[str, str], job: str, threads: int) -> Worker:
+    from distributed import get_worker
+
     check(wanted, work.settings)
     for other in list(_workers):
         _workers.pop(other).close()
     # a nanny sets OMP_NUM_THREADS to 1, which is too few where it has more than that to itself
     torch.set_num_threads(threads or _share())
-    _workers[job] = work.begun()
+    # our own workers are numbered from 0 on; what a cluster's may see of the cards is its affair
+    _workers[job] = work.begun(Engine(get_worker().name if threads else 0))
     return _workers[job]
 
 
