@@ -3,6 +3,7 @@
 import copy
 import ctypes
 import functools
+import gc
 import re
 import sys
 import warnings
@@ -168,6 +169,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def said(error: BaseException) -> str:
+    """What an allocator said, in brackets, but for its advice to programmers; or nothing."""
+    words = str(error).partition("\n")[0].partition(" If reserved but")[0].rstrip(".")
+    return f" ({words})" if words else ""
+
+
+def give_back_cache(device: torch.device) -> None:
+    """Let the device have what PyTorch keeps of freed memory."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def devices() -> list[str]:

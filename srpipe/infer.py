@@ -1,7 +1,6 @@
 """One network on one device in one precision, over one image, whole or in tiles."""
 
 import copy
-import gc
 import itertools
 import math
 import threading
@@ -10,18 +9,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from srpipe.context import MOST_PIXELS, Part, gathered, spread
-from srpipe.device import Cost, cost, found, free_bytes, is_out_of_memory
+from srpipe.device import Cost, cost, found, free_bytes, give_back_cache, is_out_of_memory, said
 from srpipe.ensemble import TURNS, Mean, turned
 from srpipe.errors import Cancelled, ConfigError, DeviceError, PixelError
 from srpipe.models.pooling import Core, Statistics, held, pools
 from srpipe.precision import DTYPES, best, lower, numbers, raised, whole_float32
 from srpipe.tiling import Tile, Tiles, grid, smallest, window
+
+T = TypeVar("T")
 
 BLENDS = ("crop", "hann")
 
@@ -151,10 +152,12 @@ class Upscaler:
         None where the network has no need of them, or the image fits whole: it needs none then.
         Raises what a call raises.
         """
-        plan, tiles = self.plan(*images.shape[2:])
+        _, tiles = self.plan(*images.shape[2:])
         if len(tiles) == 1 or not self.looks_at_the_whole:
             return None
-        return self.gathered(lambda: self._parts(images, plan, cancelled))
+        return self._within_memory(
+            images, lambda plan: self.gathered(lambda: self._parts(images, plan, cancelled))
+        )
 
     def gathered(self, parts: Callable[[], Iterable[Part]]) -> Statistics:
         """The statistics of an image that comes in parts: see `srpipe.context.gathered`."""
@@ -219,22 +222,29 @@ class Upscaler:
         """Enlarged images, in as large tiles as memory turns out to hold."""
         _check(images)
         torch.get_num_threads()  # a new thread ignores set_num_threads until it asks
-        count, _, height, width = images.shape
-        plans = self._plans(count, height, width)
         with self._at_work():
-            for tries, plan in enumerate(plans):
-                try:
-                    enlarged = self._enlarged(images, plan, statistics, cancelled, on_tile)
-                except (MemoryError, RuntimeError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                else:
-                    if tries:
-                        self._most_pixels = plan.batch * _pixels(plan.size, height, width)
-                    return enlarged
-                self.shrunk += 1
-                self._release()
-        raise DeviceError(self._exhausted(plan))
+            return self._within_memory(
+                images,
+                lambda plan: self._enlarged(images, plan, statistics, cancelled, on_tile),
+            )
+
+    def _within_memory(self, images: Tensor, make: Callable[[Plan], T]) -> T:
+        """What `make` makes by the first plan for which memory suffices."""
+        count, _, height, width = images.shape
+        before = self._most_pixels
+        for tries, plan in enumerate(self._plans(count, height, width)):
+            if tries:
+                self._most_pixels = plan.batch * _pixels(plan.size, height, width)
+            try:
+                return make(plan)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                words = said(error)
+            self.shrunk += 1
+            self._release()
+        self._most_pixels = before
+        raise DeviceError(self._exhausted(plan, words))
 
     def plan(self, height: int, width: int, images: int = 1) -> tuple[Plan, list[Tile]]:
         """How images of this size would be cut with the memory that is free now."""
@@ -494,18 +504,16 @@ class Upscaler:
 
     def _release(self) -> None:
         self._free_then = -math.inf, 0
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back_cache(self.device)
 
-    def _exhausted(self, plan: Plan) -> str:
+    def _exhausted(self, plan: Plan, words: str) -> str:
         if isinstance(self.tile, int):
             return (
-                f"memory of {self.device} ran out with the fixed tile of {self.tile} px;"
+                f"memory of {self.device} ran out with the fixed tile of {self.tile} px{words};"
                 ' use a smaller one or "auto"'
             )
         return (
-            f"memory of {self.device} ran out even with tiles of {plan.size} px;"
+            f"memory of {self.device} ran out even with tiles of {plan.size} px{words};"
             " free memory or take a smaller model"
         )
 

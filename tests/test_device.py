@@ -15,6 +15,7 @@ from srpipe.device import (
     cost,
     found,
     free_bytes,
+    give_back_cache,
     is_out_of_memory,
     passed_over,
     runs_on,
@@ -231,3 +232,15 @@ def test_cards_that_can_be_used_are_taken_in_turn(cards):
     assert str(found("cuda:2", 5)) == "cuda:2"
     with pytest.raises(DeviceError, match="no device cuda:3 here"):
         found("cuda:3")
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_what_pytorch_keeps_of_freed_memory_is_given_back(monkeypatch, kind):
+    """On MPS it was kept, and smaller tiles had no more room than large ones."""
+    done = []
+    for each in ("cuda", "mps"):
+        monkeypatch.setattr(
+            getattr(torch, each), "empty_cache", lambda each=each: done.append(each)
+        )
+    give_back_cache(torch.device(kind))
+    assert done == [kind]
