@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from srpipe.errors import ConfigError, DeviceError
+
+T = TypeVar("T")
 
 KEEP_FREED = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 2**62}
 """`keep_freed_memory` as the environment of a process that is to start; see mallopt(3)."""
@@ -175,6 +177,17 @@ def said(error: BaseException) -> str:
     """What an allocator said, in brackets, but for its advice to programmers; or nothing."""
     words = str(error).partition("\n")[0].partition(" If reserved but")[0].rstrip(".")
     return f" ({words})" if words else ""
+
+
+def where_room_is(device: torch.device, make: Callable[[torch.device], T]) -> T:
+    """What `make` makes on the device, or on the CPU where the device has no room for that."""
+    try:
+        return make(device)
+    except (MemoryError, RuntimeError) as error:
+        if device.type == "cpu" or not is_out_of_memory(error):
+            raise
+    give_back_cache(device)  # not before here: an error holds what was there when it was raised
+    return make(torch.device("cpu"))
 
 
 def give_back_cache(device: torch.device) -> None:

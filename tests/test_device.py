@@ -19,6 +19,7 @@ from srpipe.device import (
     is_out_of_memory,
     passed_over,
     runs_on,
+    where_room_is,
 )
 from srpipe.errors import DeviceError
 
@@ -244,3 +245,23 @@ def test_what_pytorch_keeps_of_freed_memory_is_given_back(monkeypatch, kind):
         )
     give_back_cache(torch.device(kind))
     assert done == [kind]
+
+
+def test_what_a_device_has_no_room_for_is_made_on_the_processor(monkeypatch):
+    tried = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: tried.append("given back"))
+
+    def make(device):
+        tried.append(device.type)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "made"
+
+    assert where_room_is(torch.device("cuda"), make) == "made"
+    assert tried == ["cuda", "given back", "cpu"]
+
+    def fail(device):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        where_room_is(torch.device("cpu"), fail)

@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from srpipe.color import from_rgb, rgb_of
-from srpipe.device import free_bytes
+from srpipe.device import free_bytes, where_room_is
 from srpipe.infer import Upscaler
 from srpipe.io.frames import Frame
 from srpipe.models.pooling import Statistics
@@ -54,19 +55,7 @@ class Enlarger:
         """Samples of red, green and blue that came out darker than black or brighter than white."""
 
     def __call__(self, frame: Frame, made: Tensor | None = None) -> Frame:
-        """The frame, enlarged, at the same time; `made` is what `together` made of it already."""
-        with torch.no_grad():
-            planes = from_rgb(self._enlarged(frame, made), self._layout)
-        return Frame(
-            planes=tuple(plane.cpu().numpy() for plane in planes),
-            layout=self._layout,
-            pts=frame.pts,
-            duration=frame.duration,
-            time_base=frame.time_base,
-        )
-
-    def _enlarged(self, frame: Frame, made: Tensor | None) -> Tensor:
-        """RGB, or RGBA where it is wanted and there, (1, 3 or 4, H, W).
+        """The frame, enlarged, at the same time; `made` is what `together` made of it already.
 
         Nothing is clamped before the network: codes beyond black and white, which video may hold,
         then come out beyond black and white again. `from_rgb` clamps to what codes can say.
@@ -80,15 +69,35 @@ class Enlarger:
                 cancelled=self._cancelled.is_set,
                 on_tile=self._on_tile,
             )
-        rgb = self._fitted(made)
+        enlarged = made
+        with torch.no_grad():
+            planes, clipped = where_room_is(
+                made.device,
+                lambda device: self._laid_out(picture.to(device), enlarged.to(device), frame),
+            )
+        self.clipped += clipped
+        return Frame(
+            planes=planes,
+            layout=self._layout,
+            pts=frame.pts,
+            duration=frame.duration,
+            time_base=frame.time_base,
+        )
+
+    def _laid_out(
+        self, picture: Tensor, made: Tensor, frame: Frame
+    ) -> tuple[tuple[np.ndarray, ...], int]:
+        """The planes of what the network made of a picture, and how many samples are clipped."""
+        rgb, clipped = self._fitted(made), 0
         if self._project:
-            rgb = projected(seen[0].to(rgb.device), rgb[0])[None]
+            rgb = projected(picture[0, :3], rgb[0])[None]
         if self._count:
             level = 0.5 / (2**self._layout.bits - 1)  # less than that is rounding
-            self.clipped += int(((rgb < -level) | (rgb > 1 + level)).sum())
-        if not (self._layout.alpha and frame.layout.alpha):
-            return rgb
-        return torch.cat([rgb, self._fitted(picture[:, 3:].to(rgb.device))], dim=1)
+            clipped = int(((rgb < -level) | (rgb > 1 + level)).sum())
+        if self._layout.alpha and frame.layout.alpha:
+            rgb = torch.cat([rgb, self._fitted(picture[:, 3:])], dim=1)
+        planes = from_rgb(rgb, self._layout)
+        return tuple(plane.cpu().numpy() for plane in planes), clipped
 
     def _fitted(self, x: Tensor) -> Tensor:
         return x if tuple(x.shape[-2:]) == self._size else resize(x, self._size)
@@ -108,5 +117,5 @@ def free_memory_bytes() -> int:
 
 
 def _picture(frame: Frame, upscaler: Upscaler) -> Tensor:
-    """RGB or RGBA, (1, 3 or 4, H, W), where the network is."""
-    return rgb_of(frame.planes, frame.layout, upscaler.device)
+    """RGB or RGBA, (1, 3 or 4, H, W), where the network is, if there is room."""
+    return where_room_is(upscaler.device, lambda device: rgb_of(frame.planes, frame.layout, device))
