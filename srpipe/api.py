@@ -21,6 +21,7 @@ from torch import Tensor
 
 from srpipe import jobs
 from srpipe.blocks import Blocks, Numbers, Shared
+from srpipe.device import memory_told
 from srpipe.errors import ConfigError, PixelError
 from srpipe.infer import Upscaler
 from srpipe.io import raster_formats
@@ -119,12 +120,14 @@ class Recipe:
         """A whole picture (C, H, W)."""
         return self.block(pixels, (0, pixels.shape[1], 0, pixels.shape[2]), None)
 
+    @memory_told("a block of the array")
     def block(self, pixels: np.ndarray, inner: Rect, shared: Shared | None) -> np.ndarray:
         """A block within a window (C, H, W) of a picture."""
         valid = valid_of(pixels, self.numbers.nodata)
         with _turn:
             return self.blocks.enlarged(pixels, valid, inner, statistics=shared).pixels
 
+    @memory_told("the statistics of the array")
     def statistics(self, plane: np.ndarray) -> Shared | None:
         """What the blocks of a picture (C, H, W) are to take for the whole."""
 
@@ -191,6 +194,7 @@ def _plain(image: Any) -> Any:
     return image if lazy else np.asarray(image)
 
 
+@memory_told("the array")
 def _array(image: Any, order: str, nodata: float | None, settings: RunSettings) -> Any:
     recipe = _recipe(image.dtype, image.shape, order, nodata, settings)
     stack = _stacked(image, order)

@@ -196,7 +196,7 @@ def _upscale_all(
     args: argparse.Namespace, settings: RunSettings, show: Show, cancelled: threading.Event
 ) -> int:
     from srpipe import jobs, zoo
-    from srpipe.device import give_back_freed_memory, keep_freed_memory
+    from srpipe.device import give_back_freed_memory, keep_freed_memory, memory_told
 
     zoo.scales(settings.model, folder=settings.weights)  # once for all inputs
     keep_freed_memory()
@@ -215,7 +215,8 @@ def _upscale_all(
     for source in map(Path, args.inputs):
         give_back_freed_memory()  # of the one before, failed or not
         try:
-            plan = jobs.plan(source, args.output, settings, alone=len(args.inputs) == 1)
+            with memory_told(str(source)):
+                plan = jobs.plan(source, args.output, settings, alone=len(args.inputs) == 1)
             _claim(plan, targets)
             results += _run(plan, engine, show, cancelled)
         except Cancelled:
@@ -304,10 +305,11 @@ def _exit_code(
 
 def _measured(args: argparse.Namespace, settings: EvalSettings, cancelled: threading.Event) -> int:
     from srpipe import evaluation
+    from srpipe.device import memory_told
 
     for target in args.output:
         evaluation.check_target(target)
-    with Bars() as bars:
+    with Bars() as bars, memory_told("the pictures that are measured"):
         found = evaluation.evaluate(args.paths, settings, report=bars, cancelled=cancelled.is_set)
     for target in args.output:
         found.write(target)

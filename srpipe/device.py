@@ -8,9 +8,11 @@ import re
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 import psutil
@@ -177,6 +179,24 @@ def said(error: BaseException) -> str:
     """What an allocator said, in brackets, but for its advice to programmers; or nothing."""
     words = str(error).partition("\n")[0].partition(" If reserved but")[0].rstrip(".")
     return f" ({words})" if words else ""
+
+
+@contextmanager
+def memory_told(what: str) -> Iterator[None]:
+    """Let memory that runs out in the block be an error in one line.
+
+    Raises
+    ------
+    DeviceError
+        In place of whatever it was that said so; what was in memory then is let go.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        clear_frames(error.__traceback__)  # one may be kept to the end of a job
+        raise DeviceError(f"memory ran out at {what}{said(error)}; free memory") from None
 
 
 def where_room_is(device: torch.device, make: Callable[[torch.device], T]) -> T:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from srpipe.device import (
     free_bytes,
     give_back_cache,
     is_out_of_memory,
+    memory_told,
     passed_over,
     runs_on,
     where_room_is,
@@ -265,3 +267,24 @@ def test_what_a_device_has_no_room_for_is_made_on_the_processor(monkeypatch):
 
     with pytest.raises(MemoryError):
         where_room_is(torch.device("cpu"), fail)
+
+
+def test_memory_that_runs_out_is_told_in_one_line_and_its_error_let_go():
+    words = "CUDA out of memory. Tried to allocate 2.00 GiB. If reserved but unallocated\nmore"
+    there = []
+
+    def fail():
+        held = torch.zeros(1)
+        there.append(weakref.ref(held))
+        raise torch.OutOfMemoryError(words)
+
+    with pytest.raises(DeviceError) as caught, memory_told("a.png"):
+        fail()
+    assert str(caught.value) == (
+        "memory ran out at a.png (CUDA out of memory. Tried to allocate 2.00 GiB); free memory"
+    )
+    assert there[0]() is None
+    with pytest.raises(DeviceError, match=r"at a\.png; free memory"), memory_told("a.png"):
+        raise MemoryError
+    with pytest.raises(RuntimeError, match="illegal"), memory_told("a.png"):
+        raise RuntimeError("CUDA error: an illegal memory access")

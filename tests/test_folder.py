@@ -224,6 +224,27 @@ def test_a_full_disk_stops_the_folder_and_keeps_what_is_done(photos, out, settin
     assert folder.upscale(photos, out, settings()).kept == 1
 
 
+def test_memory_that_runs_out_for_one_file_is_no_bug(photos, out, settings, monkeypatch):
+    """It was told as one, to be reported."""
+    write, calls = image.write, []
+
+    def full(part, what):
+        calls.append(part)
+        if len(calls) == 2:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to")
+        write(part, what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image, "write", full)
+        result = folder.upscale(photos, out, settings(), recursive=True)
+    ((name, error),) = result.failures.items()
+    assert (name, type(error)) == ("b.png", DeviceError)
+    assert str(error).startswith("memory ran out at this file (DefaultCPUAllocator: not enough")
+    assert (result.done, result.kept) == (2, 0)
+    result = folder.upscale(photos, out, settings(), recursive=True)
+    assert (result.done, result.kept) == (1, 2)
+
+
 def test_a_bug_in_one_file_lets_the_others_be_done_and_keeps_its_traceback(
     run, photos, out, monkeypatch
 ):

@@ -11,10 +11,11 @@ import tifffile
 from PIL import Image
 
 from srpipe import jobs
-from srpipe.errors import Cancelled, ConfigError, MediaError, TargetError
-from srpipe.io import xmp
+from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
+from srpipe.io import image, xmp
 from srpipe.io.video import VideoSource
 from srpipe.jobs import job
+from srpipe.jobs.enlarge import Enlarger
 from srpipe.jobs.target import WHOLE, abandon, published, workplace
 from srpipe.settings import RunSettings
 
@@ -405,6 +406,26 @@ def test_memory_is_given_back_after_each_unit_failed_or_not(monkeypatch):
     units = [job.Unit(name, 1, {}) for name in "abc"]
     job.one_by_one(make, units, done=lambda receipt: None, cancelled=threading.Event())
     assert said == ["a", "given back", "b", "given back", "c", "given back"]
+
+
+@pytest.mark.parametrize("stage", ["_laid_out", "write", "verify"])
+def test_memory_that_runs_out_for_a_picture_is_told_in_one_line(
+    picture, settings, monkeypatch, stage
+):
+    """It was a traceback, but for the network's."""
+
+    def full(*_):
+        raise MemoryError("Unable to allocate 2.00 GiB")
+
+    place = Enlarger if stage == "_laid_out" else image
+    with monkeypatch.context() as patch:
+        patch.setattr(place, stage, full)
+        with pytest.raises(
+            DeviceError, match=r"at .*in\.png \(Unable to allocate 2\.00 GiB\); free"
+        ):
+            jobs.upscale(picture, None, settings())
+    assert names(picture.parent) == ["in.png"]
+    jobs.upscale(picture, None, settings())
 
 
 def test_a_card_that_is_passed_over_is_told(picture, settings, monkeypatch):

@@ -460,6 +460,25 @@ def test_a_part_that_cannot_be_read_is_named_and_the_others_are_kept(
     assert names(tmp_path) == ["in.ome.tif", "out.ome.tif"]
 
 
+def test_memory_that_runs_out_costs_one_block(tmp_path, scene, settings, monkeypatch):
+    """But for the network's, it ended the job with a traceback."""
+    way, calls = raster.RasterWorker._enlarged, []
+
+    def full(self, *args):
+        calls.append(args)
+        if len(calls) == 4:
+            raise MemoryError("Unable to allocate 2.00 GiB")
+        return way(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(raster.RasterWorker, "_enlarged", full)
+        with pytest.raises(DeviceError, match=r"1 of 9 units failed, .*Unable to allocate 2\.00"):
+            jobs.upscale(scene, tmp_path / "out.ome.tif", settings())
+    written = cut_off(monkeypatch, 9)
+    jobs.upscale(scene, tmp_path / "out.ome.tif", settings())
+    assert len(written) == 1
+
+
 def test_cancelling_stops_between_blocks_and_keeps_them(tmp_path, scene, settings):
     stop = threading.Event()
 

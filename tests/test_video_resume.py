@@ -19,8 +19,10 @@ from test_jobs import names
 from srpipe import jobs
 from srpipe.errors import ConfigError, DeviceError, MediaError, TargetError, TruncatedError
 from srpipe.io.video_pieces import PieceSink
+from srpipe.jobs.enlarge import Enlarger
 from srpipe.jobs.shots import Shots
 from srpipe.jobs.target import part_of
+from srpipe.jobs.video import VideoWorker
 from srpipe.settings import RunSettings
 
 CELL, FRAMES = 12, 50
@@ -256,6 +258,38 @@ def test_a_network_that_fails_on_one_frame_costs_one_unit(
         with pytest.raises(DeviceError, match="1 of 5 units failed, 00000012-00000024 first"):
             jobs.upscale(source, target, settings(tile=64))
     jobs.upscale(source, target, settings(tile=64))
+    assert decoded(target) == decoded(whole.target)
+
+
+@pytest.mark.parametrize(
+    ("stage", "named"), [("decode", 36), ("infer", 12), ("encode", 12), ("close", 12)]
+)
+def test_memory_that_runs_out_costs_one_unit_in_whatever_stage(
+    tmp_path, source, settings, monkeypatch, stage, named
+):
+    """Only in the network it did; elsewhere it ended the job with a traceback."""
+    whole = jobs.upscale(source, tmp_path / "whole.mp4", settings())
+    target, calls = tmp_path / "out.mp4", [0]
+    place, name, at = {
+        "decode": (VideoWorker, "frames", 4),
+        "infer": (Enlarger, "_laid_out", 19),
+        "encode": (PieceSink, "write", 19),
+        "close": (PieceSink, "close", 2),
+    }[stage]
+    way = getattr(place, name)
+
+    def full(self, *args):
+        calls[0] += 1
+        if calls[0] == at:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+        return way(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, full)
+        with pytest.raises(DeviceError, match=f"1 of 5 units failed, {named:08}-.*can't allocate"):
+            jobs.upscale(source, target, settings())
+    assert len(pieces(target)) == 4
+    jobs.upscale(source, target, settings())
     assert decoded(target) == decoded(whole.target)
 
 

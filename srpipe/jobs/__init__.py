@@ -7,6 +7,7 @@ writes appears whole or not at all.
 import threading
 from pathlib import Path
 
+from srpipe.device import memory_told
 from srpipe.jobs import folder, picture, raster, video
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.plan import Plan, plan
@@ -61,7 +62,8 @@ def upscale(
         Cancelled if that was asked for. Finished units of a video or a raster are kept in
         ``{target}.part``, and the same call goes on with them; nothing else is left behind.
     """
-    planned = plan(Path(source), target, settings or RunSettings())
+    with memory_told(str(source)):
+        planned = plan(Path(source), target, settings or RunSettings())
     return run(planned, Engine(), report=report, cancelled=cancelled or threading.Event())
 
 
@@ -79,7 +81,8 @@ def run(
     if planned.exists:
         result = planned.result(status="skipped")
     else:
-        result = WAYS[planned.kind](planned, engine, report=report, cancelled=cancelled)
+        with memory_told(str(planned.source)):
+            result = WAYS[planned.kind](planned, engine, report=report, cancelled=cancelled)
     kind: Kind = "skipped" if planned.exists else "done"
     report(Event(kind=kind, source=planned.source, facts=result.to_dict()))
     return result

@@ -21,7 +21,7 @@ from typing import Any, Literal, NoReturn
 
 from torch import Tensor
 
-from srpipe.device import found
+from srpipe.device import found, memory_told
 from srpipe.errors import (
     Cancelled,
     ConfigError,
@@ -580,7 +580,8 @@ def _of_one_file() -> Iterator[None]:
         One of `OF_ONE_UNIT` if it is the file's fault; else what was raised.
     """
     try:
-        yield
+        with memory_told("this file"):
+            yield
     except (*OF_ONE_UNIT, Cancelled, WeightsError):
         raise
     except SrpipeError as error:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from srpipe.device import give_back_freed_memory
+from srpipe.device import give_back_freed_memory, memory_told
 from srpipe.errors import Cancelled, DeviceError, MediaError, SrpipeError
 from srpipe.jobs.engine import Engine
 from srpipe.settings import RunSettings
@@ -132,7 +132,8 @@ def one_by_one(
         if cancelled.is_set():
             raise Cancelled("stopped")
         try:
-            receipt = make(unit, cancelled)
+            with memory_told(f"unit {unit.name}"):
+                receipt = make(unit, cancelled)
         except OF_ONE_UNIT as error:
             outcome.failures[unit.name] = error
         else:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from srpipe.device import KEEP_FREED
+from srpipe.device import KEEP_FREED, memory_told
 from srpipe.errors import Cancelled, ConfigError, DeviceError, SrpipeError
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import OF_ONE_UNIT, Advance, Done, Outcome, Receipt, Unit, Work, Worker
@@ -254,7 +254,8 @@ def _do(
     and where that fails the client never hears of its end.
     """
     try:
-        return _made(work, wanted, unit, job, threads)
+        with memory_told(f"unit {unit.name}"):
+            return _made(work, wanted, unit, job, threads)
     except SrpipeError as error:
         return error, Counter()
     except Exception:

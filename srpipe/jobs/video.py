@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srpipe import stream
+from srpipe.device import memory_told
 from srpipe.errors import Cancelled, MediaError, SrpipeError, TargetError
 from srpipe.io.frames import Frame
 from srpipe.io.video import SequenceSink, VideoSink, VideoSource, verify
@@ -380,7 +381,7 @@ class VideoWorker:
             try:
                 line.run(advance, cancelled, outcome)
             except OF_ONE_UNIT as error:
-                outcome.failures[left[line.inferring].name] = error
+                outcome.failures[line.failing or left[line.inferring].name] = error
             left = [u for u in left if u.name not in line.finished | outcome.failures.keys()]
         return outcome
 
@@ -449,6 +450,7 @@ class _Line:
     done: Done
     finished: set[str] = field(default_factory=set)
     inferring: int = 0  # which of the units the network is at
+    failing: str | None = None  # the one that could not be written
     _noted: dict[str, dict[str, int]] = field(default_factory=dict)
     _broken: tuple[Unit, SrpipeError] | None = None
     _repeated: int = 0
@@ -469,7 +471,8 @@ class _Line:
                 shots.begin()
                 self._enlarge.forget()
             left_in_unit -= 1
-            return self._enlarge(frame)
+            with memory_told(f"unit {self.units[self.inferring].name}"):
+                return self._enlarge(frame)
 
         try:
             summary = stream.run(
@@ -490,7 +493,8 @@ class _Line:
     def _frames(self) -> Iterator[Frame]:
         for unit in self.units:
             try:
-                yield from self.worker.frames(unit, self._noted)
+                with memory_told(f"unit {unit.name}, where it is decoded"):
+                    yield from self.worker.frames(unit, self._noted)
             except OF_ONE_UNIT as error:
                 self._broken = unit, error
                 return
@@ -528,13 +532,21 @@ class _Slots:
                 self._unit = next(self._units)
                 self._piece, self._count = self._line.worker.sink(self._unit), 0
             assert self._unit is not None
-            self._piece.write(frame)
-            self._count += 1
-            self.at = self._unit.name, self._count
-            if self._count == self._unit.size:
-                now = time.monotonic()
-                self._line.file(self._unit, self._piece, now - self._began)
-                self._piece, self._began = None, now
+            try:
+                with memory_told(f"unit {self._unit.name}, where it is encoded"):
+                    self._put(frame, self._unit, self._piece)
+            except OF_ONE_UNIT:
+                self._line.failing = self._unit.name
+                raise
+
+    def _put(self, frame: Frame, unit: Unit, piece: PieceSink) -> None:
+        piece.write(frame)
+        self._count += 1
+        self.at = unit.name, self._count
+        if self._count == unit.size:
+            now = time.monotonic()
+            self._line.file(unit, piece, now - self._began)
+            self._piece, self._began = None, now
 
     def close(self) -> None:
         """Each piece is closed with its last frame."""
