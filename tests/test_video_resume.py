@@ -18,6 +18,7 @@ from test_jobs import names
 
 from srpipe import jobs
 from srpipe.errors import ConfigError, DeviceError, MediaError, TargetError, TruncatedError
+from srpipe.io import video_source
 from srpipe.io.video_pieces import PieceSink
 from srpipe.jobs.enlarge import Enlarger
 from srpipe.jobs.shots import Shots
@@ -291,6 +292,30 @@ def test_memory_that_runs_out_costs_one_unit_in_whatever_stage(
     assert len(pieces(target)) == 4
     jobs.upscale(source, target, settings())
     assert decoded(target) == decoded(whole.target)
+
+
+def test_memory_that_runs_out_in_a_decoder_is_no_damage_to_the_file(
+    tmp_path, source, settings, monkeypatch
+):
+    """With --allow-truncated the rest of the video was left out as if it had been damaged."""
+    target, decoder = tmp_path / "out.mp4", video_source._decoder
+
+    class Full:
+        def __init__(self, stream):
+            self.decoder, self.left = decoder(stream), 20
+
+        def decode(self, packet):
+            self.left -= 1
+            if not self.left:
+                raise av.error.MemoryError(12, "Cannot allocate memory")
+            return self.decoder.decode(packet)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(video_source, "_decoder", Full)
+        with pytest.raises(DeviceError, match="Cannot allocate memory"):
+            jobs.upscale(source, target, settings(allow_truncated=True))
+    result = jobs.upscale(source, target, settings(allow_truncated=True))
+    assert (result.status, result.frames) == ("done", FRAMES)
 
 
 @pytest.mark.parametrize("after", [6, 19, 49])

@@ -115,6 +115,8 @@ class Companions:
                 if not _is_filler(packet):
                     self._set_times(packet)
                     yield packet
+        except av.error.MemoryError:  # no fault of the file's
+            raise
         except av.FFmpegError as error:
             self.notices.append(
                 f"the other streams could be copied only in part: reading breaks off"
@@ -197,6 +199,8 @@ def _can_hold(suffix: str, stream: av.stream.Stream) -> bool:
     try:
         _added(trial, stream)
         trial.start_encoding()
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError, OSError):
         return False
     try:

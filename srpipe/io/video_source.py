@@ -235,6 +235,8 @@ class VideoSource:
                 self._packets += bool(packet.size)
             except StopIteration:
                 return
+            except av.error.MemoryError:  # no fault of the file's
+                raise
             except av.FFmpegError as error:
                 self._damage(f"reading breaks off ({error.strerror})")
             if packet is not None and packet.is_corrupt:
@@ -243,6 +245,8 @@ class VideoSource:
                 yield from decoder.decode(packet)
             except av.error.EOFError:
                 return
+            except av.error.MemoryError:
+                raise
             except av.FFmpegError as error:
                 self._damage(f"decoding fails ({error.strerror})")
 
@@ -366,6 +370,8 @@ def opened(path: Path, *, picture_rate: Fraction = RATE) -> InputContainer:
         _check_file(path)
     try:
         return av.open(url, "r", format=form, options=options, metadata_errors="surrogateescape")
+    except MemoryError:
+        raise
     except PermissionError:
         raise MediaError(f"{path}: no permission to read the file; change its rights") from None
     except (av.FFmpegError, OSError, ValueError) as error:
