@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from step import timed
 from torch.utils.data import DataLoader, Dataset
 
 from srpipe.device import keep_freed_memory
@@ -78,12 +79,8 @@ def ours(recipe, fabric, pairs, steps):
     """Samples per second of the trainer's own steps, its average of weights among them."""
     parts = Parts(recipe, fabric)
     batches = pairs.batches(recipe.data, parts.chance)
-    for _warm in range(2):
-        step(parts, batches, stop=False)
-    began = time.perf_counter()
-    for _ in range(steps):
-        step(parts, batches, stop=False)
-    return steps * recipe.data.batch / (time.perf_counter() - began)
+    seconds = timed(lambda: step(parts, batches, stop=False), steps, fabric.device)
+    return recipe.data.batch / seconds
 
 
 def main():

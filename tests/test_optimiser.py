@@ -1,15 +1,8 @@
 import pytest
 import torch
+from gpu import CUDA
 
 from training.optimiser import adam, set_rate
-
-CUDA = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-    ],
-)
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])

@@ -1,16 +1,9 @@
 import pytest
 import torch
+from gpu import CUDA
 from torch import nn
 
 from training.replay import WARM, Replayed, Replays
-
-CUDA = pytest.param(
-    "cuda",
-    marks=[
-        pytest.mark.gpu,
-        pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-    ],
-)
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
@@ -44,15 +37,14 @@ def test_what_is_replayed_learns_as_what_is_not(device):
     assert torch.allclose(ways[0][1], ways[1][1], rtol=1e-5)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_what_cannot_become_a_graph_goes_on_without_one(capsys):
-    replays = Replays(torch.device("cuda"))
+@pytest.mark.parametrize("device", [CUDA])
+def test_what_cannot_become_a_graph_goes_on_without_one(capsys, device):
+    replays = Replays(torch.device(device))
     replayed, other = (
         Replayed(each, replays) for each in (lambda x: x * float(x.sum()), lambda x: x + 1)
     )
     for count in range(WARM + 3):
-        x = torch.full((2,), float(count), device="cuda")
+        x = torch.full((2,), float(count), device=device)
         assert torch.equal(replayed(x), x * 2 * count)
         assert torch.equal(other(x), x + 1)
     assert not replays.on

@@ -26,7 +26,7 @@ from training.clock import Every
 from training.export import export
 from training.generator import spent_before
 from training.recipe import Recipe, read, to_dict
-from training.step import Parts, step
+from training.step import Parts, precision_of, step
 from training.watch import Seen, Watch
 
 FREE = frozenset(
@@ -75,7 +75,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
         recipe.data, parts.chance, rank=fabric.global_rank, of=fabric.world_size
     )
     fabric.print(
-        f"{parts.told}; {_where(fabric)}, {_precision(fabric)}; {_counted(pairs)}", flush=True
+        f"{parts.told}; {_where(fabric)}, {precision_of(fabric)}; {_counted(pairs)}", flush=True
     )
     validating = Every(recipe.run.validate_every_s)
     saving = Every(recipe.run.checkpoint_every_s)
@@ -105,7 +105,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
         "seconds": round(clock.seconds),
         "images": len(pairs.high),
         "device": _where(fabric),
-        "precision": _precision(fabric),
+        "precision": precision_of(fabric),
         "held_out_psnr_y": round(found.psnr, 3),
         "held_out_ssim_y": round(found.ssim, 4),
     }
@@ -156,11 +156,6 @@ def _counted(pairs: data.Pairs) -> str:
 def _where(fabric: Fabric) -> str:
     name = torch.cuda.get_device_name() if fabric.device.type == "cuda" else "CPU"
     return name if fabric.world_size == 1 else f"{fabric.world_size} x {name}"
-
-
-def _precision(fabric: Fabric) -> str:
-    """As Fabric names it, where a recipe may say "auto"."""
-    return str(fabric.strategy.precision.precision)
 
 
 @contextmanager

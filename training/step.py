@@ -36,11 +36,13 @@ class Parts:
                 f"{recipe.model.family} predicts no gradient maps; set losses.gradient_branch = 0"
             )
         self.bare.to(fabric.device)
-        low = fabric.strategy.precision.precision == "bf16-mixed"
+        low = precision_of(fabric) == "bf16-mixed"
         self.lowered = Lowered(self.bare) if low else None
         self.network = fabric.setup_module(self.lowered or self.bare)
-        if fabric.device.type == "cuda" and find_spec("triton") and not recipe.losses.steady:
-            _compile(self.network, MODELS[recipe.model.family].compiled)
+        kind = MODELS[recipe.model.family].compiled
+        compiles = fabric.device.type == "cuda" and find_spec("triton") is not None
+        if kind is not None and compiles and not recipe.losses.steady:
+            _compile(self.network, kind)
         own = adam(self.bare, opt.learning_rate, opt.betas, fabric.device)
         self.adam: Any
         self.adam = fabric.setup_optimizers(own)
@@ -153,13 +155,18 @@ def step(parts: Parts, batches: Iterator[tuple[Tensor, Tensor]], *, stop: bool) 
     return values
 
 
-def _compile(network: nn.Module, kind: type[nn.Module] | None) -> None:
+def precision_of(fabric: Fabric) -> str:
+    """As Fabric names it, where a recipe may say "auto"."""
+    return str(fabric.strategy.precision.precision)
+
+
+def _compile(network: nn.Module, kind: type[nn.Module]) -> None:
     """Have a network's parts of a kind compiled when they are first used: once for all of them.
 
     Not for the loss `steady`, whose hooks of their own would have them compiled at every step.
     """
     for part in network.modules():
-        if kind is not None and isinstance(part, kind):
+        if isinstance(part, kind):
             part.compile(dynamic=False)
 
 

@@ -22,10 +22,7 @@ from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 QUALITY = 95  # of JPEG and lossy WebP; JPEG then errs by 2 levels on average, 22 at most, on Set14
 EXIF_MARK = b"Exif\0\0"
 JFIF_DENSITY_AT, JFIF_DENSITY_MAX = 13, 65535  # unit and two shorts; ITU-T T.871, 10.1
-JFIF_INCHES = {
-    1: 1.0,
-    2: exif.INCH_CM,
-}  # what a unit of the density counts to; the other one has no name
+JFIF_INCHES = {1: 1.0, 2: exif.INCH_CM}  # what a unit counts to; the other one has no name
 JPEG_XMP_BYTES_MAX = 65504  # one segment of 16 bits, less its length and what it starts with
 
 

@@ -54,7 +54,7 @@ READABLE = (
     *(PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR),
 )
 PLAIN = ("shaped", "uniform", "generic")  # series that tifffile makes of pages no format explains
-MADE = (271, 272, 315, 316, 33432)  # of `SAID`: camera, artist, computer, copyright
+MADE = (271, 272, 315, 316, 33432)  # of tiff.SAID: camera, artist, computer, copyright
 UNITS = {2: "inch", 3: "centimeter"}  # of the ResolutionUnit tag
 RGBA = ("red", "green", "blue", "alpha")
 

@@ -49,6 +49,11 @@ def in_one_step(x: Tensor, layer: nn.Conv2d) -> bool:
     return bool(_ONE_STEP and low and x.device.type == "cpu" and not torch.is_grad_enabled())
 
 
+def learns_on_cpu(x: Tensor) -> bool:
+    """Whether a backward pass of our own, with fewer passes over memory, is worth its while."""
+    return x.device.type == "cpu" and torch.is_grad_enabled()
+
+
 class Chain(nn.Sequential):
     """Layers in a row, where a leaky ReLU is part of the convolution before it: see `leaky_conv`.
 
@@ -78,7 +83,7 @@ class PReLU(nn.PReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape; what is negative times the slope."""
-        if x.device.type == "cpu" and torch.is_grad_enabled():
+        if learns_on_cpu(x):
             return _Bent.apply(x, self.weight)
         return super().forward(x)
 
@@ -104,7 +109,7 @@ class PixelShuffle(nn.PixelShuffle):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C step^2, H, W) to (N, C, step H, step W)."""
-        if x.device.type == "cpu" and torch.is_grad_enabled():
+        if learns_on_cpu(x):
             return _Shuffled.apply(x, self.upscale_factor)
         return super().forward(x)
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from srpipe.models.layers import learns_on_cpu
+
 Core = tuple[int, int, int, int]
 """Rows from, to, columns from, to: the part of an input that counts, in input pixels."""
 
@@ -33,6 +35,11 @@ class Pool(nn.Module):
 
     held: Tensor | None = None
     record: "Record | None" = None
+
+    @property
+    def local(self) -> bool:
+        """Whether it is of what it is given, and tells nobody."""
+        return self.held is None and self.record is None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, kinds, channels, 1, 1); or (1, ...) where all images share them."""
@@ -108,7 +115,7 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same."""
         groups = self.moments.groups
-        if self.moments.held is None and self.moments.record is None:
+        if self.moments.local:
             return F.group_norm(x, groups, self.weight, self.bias, self.eps)
         mean, variance = self.moments(x).unbind(1)  # (N, groups, 1, 1) each
         each = x.shape[1] // groups
@@ -139,8 +146,7 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same, weighed."""
-        alone = self.pool.held is None and self.pool.record is None
-        if alone and x.device.type == "cpu" and torch.is_grad_enabled():
+        if self.pool.local and learns_on_cpu(x):
             x, found = _Averaged.apply(x, self.pool.maximum)
         else:
             found = self.pool(x)

@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from srpipe.models.layers import Chain, PReLU, conv, in_full, near_zero, sub_pixel
+from srpipe.models.layers import (
+    Chain,
+    PReLU,
+    conv,
+    in_full,
+    learns_on_cpu,
+    near_zero,
+    sub_pixel,
+)
 from srpipe.models.pooling import ChannelGate
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
@@ -30,7 +38,7 @@ class SpatialGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same, weighed."""
-        if x.device.type == "cpu" and torch.is_grad_enabled():
+        if learns_on_cpu(x):
             return _Weighed.apply(x, self.conv.weight)
         seen = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
         return x * torch.sigmoid(self.conv(seen))
