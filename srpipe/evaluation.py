@@ -7,6 +7,7 @@ model is named, and compares what it is given where none is. Bicubic stands besi
 import itertools
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srpipe import zoo
+from srpipe import codecs, zoo
 from srpipe.datasets import Pictures, together
 from srpipe.errors import Cancelled, ConfigError, PixelError
 from srpipe.figures import FLICKER, METRICS, Figure, Metric, asked
@@ -30,6 +31,9 @@ from srpipe.settings import EvalSettings, RunSettings
 
 Enlarge = Callable[[Tensor], Tensor]
 """From an input (1, 3, h, w) in [0, 1] to the same in larger."""
+
+Codec = Callable[[Iterable[Tensor]], Iterator[Tensor]]
+"""From inputs to what is left of each of them, in their order."""
 
 Progress = Callable[[str, int, int | None], None]
 """Told a data set's name, how many of its pictures are done, and how many there are."""
@@ -178,9 +182,24 @@ def evaluate(
 
 
 def reduced(
-    pictures: Iterable[tuple[str, Tensor]], scale: int, enlargers: Mapping[str, Enlarge]
+    pictures: Iterable[tuple[str, Tensor]],
+    scale: int,
+    enlargers: Mapping[str, Enlarge],
+    spoilt: Codec = iter,
 ) -> Iterator[Sample]:
-    """Pictures cropped, reduced by ``scale`` and enlarged again, all in 8 bits."""
+    """Pictures cropped, reduced by ``scale``, maybe encoded, and enlarged again, all in 8 bits."""
+    waiting: deque[tuple[str, Tensor]] = deque()
+    for low in spoilt(_lows(pictures, scale, waiting)):
+        name, truth = waiting.popleft()
+        with torch.no_grad():
+            images = {m: rounded(larger(low).cpu(), 8) for m, larger in enlargers.items()}
+        yield Sample(name=name, images=images, truth=truth, low=low)
+
+
+def _lows(
+    pictures: Iterable[tuple[str, Tensor]], scale: int, waiting: deque[tuple[str, Tensor]]
+) -> Iterator[Tensor]:
+    """Pictures cropped and reduced; the truth of each waits for what becomes of it."""
     for name, picture in pictures:
         height, width = (side // scale * scale for side in picture.shape[-2:])
         if not height * width:
@@ -189,10 +208,30 @@ def reduced(
                 f" {scale} times; leave it out"
             )
         truth = rounded(picture[..., :height, :width], 8)
-        low = low_resolution(truth, scale)
-        with torch.no_grad():
-            images = {m: rounded(larger(low).cpu(), 8) for m, larger in enlargers.items()}
-        yield Sample(name=name, images=images, truth=truth, low=low)
+        waiting.append((name, truth))
+        yield low_resolution(truth, scale)
+
+
+def _codec(settings: EvalSettings, *, moving: bool) -> Codec:
+    """What the low resolution goes through: a video as one, each picture by itself."""
+    if settings.jpeg:
+        return partial(codecs.jpeg, quality=settings.jpeg)
+    if not settings.h264:
+        return iter
+    through = partial(codecs.h264, factor=settings.h264)
+    return through if moving else lambda lows: (next(through([low])) for low in lows)
+
+
+def _how(settings: EvalSettings) -> str:
+    """The protocol's first sentence."""
+    border = "`scale`" if settings.border is None else settings.border
+    how = "Truth cropped at the top left to a multiple of the scale, in 8 bits; input reduced as by"
+    how += " MATLAB's bicubic, in 8 bits"
+    if settings.jpeg:
+        how += f", and kept as JPEG of quality {settings.jpeg}"
+    if settings.h264:
+        how += f", and encoded by x264 with a rate factor of {settings.h264}"
+    return f"{how}; result in 8 bits; a border of {border} px left out"
 
 
 def tally(
@@ -305,16 +344,14 @@ def _models(
             _watched(pictures, report, cancelled),
             scale,
             {method: way.enlarge for method, way in ways.items()},
+            _codec(settings, moving=pictures.moving),
         )
         data = apart[path]
         found = tally(data, samples, metrics, border=settings.border, moving=pictures.moving)
         for row in found:
             way = ways[row.method]
             rows.append(replace(row, model=way.model, perception=way.perception))
-    border = "`scale`" if settings.border is None else settings.border
-    how = "Truth cropped at the top left to a multiple of the scale, in 8 bits; input reduced as by"
-    how += f" MATLAB's bicubic, in 8 bits; result in 8 bits; a border of {border} px left out"
-    return rows, [how, *run]
+    return rows, [_how(settings), *run]
 
 
 def _method(
@@ -378,6 +415,10 @@ def _pair(
     report: Progress,
     cancelled: Callable[[], bool],
 ) -> tuple[list[Row], list[str]]:
+    if settings.h264 or settings.jpeg:
+        raise ConfigError(
+            "--h264 and --jpeg spoil what a model enlarges; name it with --model, or leave them out"
+        )
     if len(paths) > 2:
         raise ConfigError(
             f"{len(paths)} paths and no --model: name a result and its truth, or the model to"

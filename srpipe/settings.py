@@ -183,6 +183,13 @@ class EvalSettings:
         Path | None, "what RESULT was made from: adds bicubic, and for videos flicker", "PATH"
     ] = None
     border: Annotated[int | None, "pixels left out on every side (default: the scale)"] = None
+    h264: Annotated[
+        int | None,
+        "encode what is reduced, with x264 at this rate factor, 1 to 51: a video as one, each"
+        " picture by itself",
+        "CRF",
+    ] = None
+    jpeg: Annotated[int | None, "or keep it as JPEG of this quality, 1 to 95", "QUALITY"] = None
     lpips: Annotated[
         tuple[str, ...],
         "LPIPS with alex, vgg or squeeze; repeatable. NAME=FILE gives the weights of its backbone,"
@@ -202,6 +209,12 @@ class EvalSettings:
     def __post_init__(self) -> None:
         if self.border is not None and self.border < 0:
             raise ConfigError(f"a border of {self.border} px cannot be left out; use 0 or more")
+        if self.h264 is not None and not 1 <= self.h264 <= 51:
+            raise ConfigError(f"x264 has no rate factor {self.h264}; --h264 takes 1 to 51")
+        if self.jpeg is not None and not 1 <= self.jpeg <= 95:
+            raise ConfigError(f"JPEG has no quality {self.jpeg} here; --jpeg takes 1 to 95")
+        if self.h264 and self.jpeg:
+            raise ConfigError("what is reduced is encoded once; use --h264 or --jpeg")
 
 
 def rate_of(text: str) -> Fraction:

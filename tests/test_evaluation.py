@@ -69,6 +69,50 @@ def test_input_and_result_are_rounded_to_8_bits(data):
         assert torch.allclose(levels, levels.round(), atol=1e-4)
 
 
+@pytest.mark.parametrize("codec", [{"jpeg": 20}, {"h264": 40}])
+def test_what_is_reduced_may_be_encoded_before_it_is_enlarged(data, codec):
+    clean = evaluate([data], EvalSettings(model=("rdam",), scale=2))
+    spoilt = evaluate([data], EvalSettings(model=("rdam",), scale=2, **codec))
+    for before, after in zip(clean.rows, spoilt.rows, strict=True):
+        assert after.method == before.method
+        assert after.values["psnr_y"] < before.values["psnr_y"] - 0.5
+    assert clean.protocol != spoilt.protocol
+    assert str(*codec.values()) in spoilt.protocol
+
+
+def test_a_video_is_encoded_as_one_and_each_picture_by_itself(tmp_path, data, monkeypatch):
+    calls = []
+
+    def counted(lows, factor):
+        calls.append([factor, 0])
+        for low in lows:
+            calls[-1][1] += 1
+            yield low
+
+    monkeypatch.setattr("srpipe.codecs.h264", counted)
+    clip = make(tmp_path / "clip.mp4", times=[0, 40, 80])
+    evaluate([clip, data], EvalSettings(model=("rdam",), scale=2, h264=30))
+    assert calls == [[30, 3], [30, 1], [30, 1]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"h264": 0}, "1 to 51"),
+        ({"jpeg": 100}, "1 to 95"),
+        ({"h264": 20, "jpeg": 50}, "encoded once"),
+    ],
+)
+def test_a_codec_that_there_is_not_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        EvalSettings(model=("rdam",), **settings)
+
+
+def test_a_result_that_exists_is_not_encoded(data):
+    with pytest.raises(ConfigError, match="--model"):
+        evaluate([data, data], EvalSettings(h264=20))
+
+
 def test_the_mean_is_of_decibels_over_pictures_and_a_border_is_left_out(data):
     """An error in the border alone counts only where the border does."""
 

@@ -1,0 +1,89 @@
+"""What lossy codecs leave of pictures, for measuring and for training."""
+
+import io
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from srpipe import color
+from srpipe.pixels import Layout, from_unit, rounded, to_unit
+
+RATE = 25
+"""Frames per second that x264 is told; a constant rate factor is for these."""
+
+LAYOUT = Layout(family="yuv", sub_y=2, sub_x=2, full_range=False, matrix=6)
+
+OPTIONS = {"preset": "medium", "x264-params": "asm=avx2"}  # its AVX-512 code is not repeatable
+
+
+def jpeg(frames: Iterable[Tensor], quality: int) -> Iterator[Tensor]:
+    """Pictures after JPEG of a quality, 1 to 95, with chroma at half the resolution.
+
+    Parameters
+    ----------
+    frames : Tensors of shape (1, 3, H, W), float, in [0, 1]; the results are alike, in 8 bits
+    """
+    for frame in frames:
+        file = io.BytesIO()
+        pixels = from_unit(frame, 8)[0].permute(1, 2, 0).cpu().numpy()
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+        with Image.open(file) as opened:
+            found = torch.from_numpy(np.array(opened))
+        yield to_unit(found, 8).permute(2, 0, 1)[None].to(frame.device)
+
+
+def h264(frames: Iterable[Tensor], factor: int) -> Iterator[Tensor]:
+    """Frames of a video after x264 with a constant rate factor, 1 to 51, 4:2:0 in 8 bits.
+
+    Parameters
+    ----------
+    frames : Tensors of shape (1, 3, H, W), float, in [0, 1], of one size; the results are alike,
+        in 8 bits, and come as late as an encoder needs to look ahead
+    """
+    encoder, decoder = None, av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    for number, picture in enumerate(frames):
+        height, width = picture.shape[-2:]
+        device = picture.device
+        encoder = encoder or _encoder(height, width, factor)
+        for packet in encoder.encode(_frame(picture, number)):
+            for found in decoder.decode(packet):
+                yield _picture(found)[..., :height, :width].to(device)
+    if encoder:
+        packets: list[av.Packet | None] = [*encoder.encode(), None]
+        for each in packets:
+            for found in decoder.decode(each):
+                yield _picture(found)[..., :height, :width].to(device)
+
+
+def _encoder(height: int, width: int, factor: int) -> av.VideoCodecContext:
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height = width + width % 2, height + height % 2
+    encoder.pix_fmt, encoder.framerate = "yuv420p", Fraction(RATE)
+    encoder.options, encoder.thread_count = {**OPTIONS, "crf": str(factor)}, 1
+    return encoder
+
+
+def _frame(picture: Tensor, number: int) -> av.VideoFrame:
+    """In YUV, with even sides."""
+    height, width = picture.shape[-2:]
+    even = F.pad(picture, (0, width % 2, 0, height % 2), mode="replicate")
+    flat = torch.cat([plane.flatten() for plane in color.from_rgb(even, LAYOUT)]).cpu()
+    array = flat.view(-1, even.shape[-1]).numpy()
+    frame = av.VideoFrame.from_ndarray(array, format="yuv420p")
+    frame.pts = number
+    return frame
+
+
+def _picture(frame: av.VideoFrame) -> Tensor:
+    height, width = frame.height, frame.width
+    flat = torch.from_numpy(frame.to_ndarray().reshape(-1))
+    luma, *chroma = flat.split([height * width, *[height * width // 4] * 2])
+    planes = [luma.view(height, width), *(c.view(height // 2, width // 2) for c in chroma)]
+    return rounded(color.to_rgb(planes, LAYOUT).clamp(0, 1), 8)
