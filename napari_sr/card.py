@@ -8,7 +8,7 @@ from srpipe.zoo import Entry
 
 def called(entry: Entry) -> str:
     """What the form calls a network: its name without the scale, which is chosen after it."""
-    return entry.name.removesuffix(f"-x{entry.scale}")
+    return entry.names[1] if entry.cards else entry.name.removesuffix(f"-x{entry.scale}")
 
 
 def card(entry: Entry) -> str:
@@ -19,7 +19,11 @@ def card(entry: Entry) -> str:
     last = entry.cards[entry.stages[-1]]
     recipe = last.training.get("recipe", {})
     about = recipe.get("data", {}).get("about") if isinstance(recipe, dict) else None
-    trained = f"Trained on {about}." if about else "Its card does not say what it was trained on."
+    trained = (
+        f"For {last.source} pictures. Trained on {about}."
+        if about
+        else "Its card does not say what it was trained on."
+    )
     return (
         f"<small><b>{escape(last.family.upper())}</b>, {_count(entry.parameters)} parameters,"
         f" {escape(last.licence)}. {escape(trained)}</small>"

@@ -415,7 +415,7 @@ def _list(entries: "list[zoo.Entry]", as_json: bool) -> int:
         say("no weights are installed")
     for row in rows:
         say(
-            f"{row['name']:20} x{row['scale']}  {row['parameters']:>11,} parameters"
+            f"{row['name']:25} x{row['scale']}  {row['parameters']:>11,} parameters"
             f"  {' + '.join(row['stages'])}  (--model {row['model']})"
         )
     return 0
@@ -437,9 +437,8 @@ def _shortest(entry: "zoo.Entry") -> str:
 
     if zoo.is_file(entry.model):
         return entry.model
-    card = entry.card
-    names = (card.family, f"{card.family}-{card.preset}", card.name)
-    return next(n for n in names if zoo.find(n, folder=card.folder).name == entry.name)
+    folder = entry.card.folder
+    return next(n for n in entry.names if zoo.find(n, folder=folder).name == entry.name)
 
 
 def _describe(entries: "list[zoo.Entry]", as_json: bool) -> int:
@@ -481,6 +480,7 @@ def _describe_file(entry: "zoo.Entry", as_json: bool) -> int:
 
 def _card_lines(card: "zoo.Card") -> Iterator[tuple[str, str]]:
     """What of a card a person wants to read."""
+    yield "made for", f"{card.source} pictures and video"
     yield "parameters", f"{card.parameters:,}"
     yield "halo", f"{card.halo} px"
     yield "precisions", ", ".join(card.precisions)

@@ -5,12 +5,18 @@ import torch
 from PIL import Image
 
 from srpipe.errors import ConfigError, MediaError
-from training.data import Pairs, load
+from training.data import TAKES, Pairs, load
 from training.degrade import bicubic
 from training.pack import Pack
 from training.recipe import Data
 
 CPU = torch.device("cpu")
+SPOILED = [
+    {},
+    {"noise": (1, 9), "jpeg": (30, 90)},
+    {"h264": (20, 40)},
+    {"jpeg": (30, 90), "h264": (20, 40)},
+]
 
 
 def wave(seed, height=48, width=40):
@@ -19,8 +25,11 @@ def wave(seed, height=48, width=40):
     return (x[0].permute(1, 2, 0).clamp(0, 1) * 255).byte()
 
 
-def pairs_of(images, scale=4):
-    return Pairs(Pack.of([bicubic(image, scale) for image in images]), Pack.of(images), scale)
+def pairs_of(images, scale=4, *, films=False):
+    """Pairs; frames of videos are negatives, so that they can be told."""
+    low = [bicubic(image, scale) for image in images]
+    takes = [bicubic(255 - image, scale) + take for image in images for take in range(TAKES)]
+    return Pairs(Pack.of(low), Pack.of(images), scale, frames=Pack.of(takes) if films else None)
 
 
 @pytest.fixture
@@ -50,9 +59,10 @@ def test_low_and_high_squares_show_the_same_place():
     assert (low - averaged)[..., 1:-1, 1:-1].abs().max() < 2.5 / 255
 
 
-@pytest.mark.parametrize("spoiled", [{}, {"noise": (1, 9), "jpeg": (30, 90)}])
+@pytest.mark.parametrize("spoiled", SPOILED)
 def test_the_generators_state_is_the_position_in_the_data(spoiled):
-    pairs, how = pairs_of([wave(1), wave(2, 24, 40)]), Data(patch=8, batch=2, **spoiled)
+    pairs = pairs_of([wave(1), wave(2, 24, 40)], films="h264" in spoiled)
+    how = Data(patch=8, batch=2, **spoiled)
     generator = torch.Generator().manual_seed(3)
     batches = pairs.batches(how, generator)
     next(batches)
@@ -65,9 +75,10 @@ def test_the_generators_state_is_the_position_in_the_data(spoiled):
         assert all(torch.equal(a, b) for a, b in zip(batch, next(rest), strict=True))
 
 
-@pytest.mark.parametrize("spoiled", [{}, {"noise": (1, 9), "jpeg": (30, 90)}])
+@pytest.mark.parametrize("spoiled", SPOILED)
 def test_the_shares_of_several_processes_make_up_the_batch_of_one(spoiled):
-    pairs, how = pairs_of([wave(1), wave(2)]), Data(patch=16, batch=6, **spoiled)
+    pairs = pairs_of([wave(1), wave(2)], films="h264" in spoiled)
+    how = Data(patch=16, batch=6, **spoiled)
     whole = pairs.batches(how, torch.Generator().manual_seed(5))
     parts = [
         pairs.batches(how, torch.Generator().manual_seed(5), rank=rank, of=2) for rank in (0, 1)
@@ -84,6 +95,19 @@ def test_noise_and_compression_reach_the_low_squares_alone():
     low, high = next(pairs.batches(Data(patch=32, batch=2, noise=(9, 9)), torch.Generator()))
     assert low.std() > 0.02
     assert high.std() == 0
+
+
+def test_squares_of_videos_are_of_the_same_place_and_half_where_others_are_of_jpegs():
+    pairs, chance = pairs_of([wave(1), wave(2)], films=True), torch.Generator().manual_seed(2)
+    low, high = next(pairs.batches(Data(patch=16, batch=64, h264=(20, 40)), chance))
+    inside = (low + torch.nn.functional.avg_pool2d(high, 4))[..., 1:-1, 1:-1]
+    assert (inside - 1).abs().mean() < 12 / 255  # takes add up to 5 levels
+    assert len({round(float(each.mean()) * 255, 1) for each in inside}) > 2
+    how = Data(patch=16, batch=64, h264=(20, 40), jpeg=(95, 95))
+    low, high = next(pairs.batches(how, chance))
+    truth = torch.nn.functional.avg_pool2d(high, 4)
+    negatives = (low - truth).abs().mean((1, 2, 3)) > (1 - low - truth).abs().mean((1, 2, 3))
+    assert 16 < negatives.sum() < 48
 
 
 def test_a_folder_is_packed_once_and_again_when_a_picture_changes(data, monkeypatch):
@@ -113,6 +137,24 @@ def test_low_images_are_the_reduced_high_ones(data):
     low, high = held[0]
     pixels = (high[0].permute(1, 2, 0) * 255).round().byte()
     assert torch.equal((low[0].permute(1, 2, 0) * 255).round().byte(), bicubic(pixels, 4))
+
+
+@pytest.mark.parametrize("jpeg", [(0, 0), (60, 60)])
+def test_low_images_are_of_videos_too(data, jpeg):
+    how = data(h264=(25, 25), jpeg=jpeg)
+    pairs, held = load(how, 4, CPU)
+    clean, truths = load(data(), 4, CPU)
+    assert len(pairs.frames) == TAKES * len(pairs.low)
+    for i in range(len(pairs.low)):
+        for take in range(TAKES):
+            frame = pairs.frames.image(TAKES * i + take).float()
+            far = [(frame - clean.low.image(j).float()).abs().mean() for j in range(len(clean.low))]
+            assert 0 < min(far) == far[i]
+    for (low, high), (was, truth) in zip(held, truths, strict=True):
+        assert torch.equal(high, truth)
+        assert 0 < (low - was).abs().mean() < 0.2
+    again, _ = load(how, 4, CPU)
+    assert torch.equal(again.frames.pixels, pairs.frames.pixels)
 
 
 def test_a_copy_of_a_held_out_picture_is_not_trained_on(data):

@@ -3,6 +3,8 @@
 ``python tests/weights_table.py`` writes it into the README.
 """
 
+import itertools
+
 import counts
 import readme
 
@@ -13,20 +15,23 @@ DATA = ("Set5", "Set14")
 
 
 def table():
-    """The table in Markdown, with bicubic before the weights of each scale."""
-    cards = sorted(zoo.cards(), key=lambda card: (card.scale, card.name, card.stage))
+    """The table in Markdown, with bicubic before the weights of each scale and source."""
+    cards = sorted(zoo.cards(), key=lambda card: (*_group(card), card.name, card.stage))
     heads = [f"{data} {figure}" for data in DATA for figure in ("PSNR / SSIM", "LPIPS")]
     lines = [
         _line("", "parameters", "MMAC", *heads, "trained"),
         "|---|" + "---:|" * (len(heads) + 2) + "---|\n",
     ]
-    scale = None
-    for card in cards:
-        if card.scale != scale:
-            scale = card.scale
-            lines.append(_line(f"bicubic x{scale}", "", "", *_figures(card, "bicubic"), ""))
-        lines.append(_row(card))
+    for (scale, source), group in itertools.groupby(cards, _group):
+        first, *others = group
+        name = f"bicubic x{scale}" + (", compressed" if source == "compressed" else "")
+        lines.append(_line(name, "", "", *_figures(first, "bicubic"), ""))
+        lines += map(_row, (first, *others))
     return "".join(lines)
+
+
+def _group(card):
+    return card.scale, card.source
 
 
 def _row(card):

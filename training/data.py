@@ -12,6 +12,7 @@ from srpipe.errors import ConfigError, MediaError
 from srpipe.metrics import WINDOW
 from training import recipe
 from training.degrade import REDUCTIONS, REVISION, as_tensor, cropped, noisy, recompressed
+from training.h264 import filmed
 from training.pack import Pack, kept
 from training.pictures import (
     copies,
@@ -22,6 +23,9 @@ from training.pictures import (
     read_image,
     turned,
 )
+
+TAKES = 6
+"""Videos that each picture is a frame of, where it is of any."""
 
 VALIDATED, VALIDATED_SIDE = 8, 512
 """How many pictures are validated with, and how many rows and columns of each at most."""
@@ -35,6 +39,7 @@ class Pairs:
     ----------
     left_out : how many pictures are not among them because they are copies of held-out ones
     mark : of all pictures, the held-out ones too, and of which are which
+    frames : the low-resolution ones as frames of videos, `TAKES` of each, one after the other
     """
 
     low: Pack
@@ -42,10 +47,12 @@ class Pairs:
     scale: int
     left_out: int = 0
     mark: str = ""
+    frames: Pack | None = None
 
     def to(self, device: torch.device) -> "Pairs":
         """The same pairs in another device's memory."""
-        return replace(self, low=self.low.to(device), high=self.high.to(device))
+        frames = self.frames and self.frames.to(device)
+        return replace(self, low=self.low.to(device), high=self.high.to(device), frames=frames)
 
     def state_dict(self) -> dict[str, str]:
         """What they are, for a checkpoint."""
@@ -87,6 +94,12 @@ class Pairs:
             drawn = torch.stack((chosen, tops, lefts, turns))  # one copy, for which CUDA is waited
             chosen, tops, lefts, turns = drawn.to(self.low.pixels.device)
             low = _disturbed(self.low.crops(chosen, tops, lefts, side, turns), data, chance)
+            if self.frames:
+                take = torch.randint(TAKES, (data.batch,), generator=chance)
+                filmed = torch.rand(data.batch, 1, 1, 1, generator=chance) < _share(data)
+                frame = TAKES * chosen + take.to(chosen)
+                frames = self.frames.crops(frame, tops, lefts, side, turns)
+                low = torch.where(filmed.to(low.device), frames, low)
             tops, lefts = tops[mine] * self.scale, lefts[mine] * self.scale
             high = self.high.crops(chosen[mine], tops, lefts, data.patch, turns[mine])
             yield low[mine], high
@@ -120,14 +133,33 @@ def load(
         f"{mark} {scale} {data.reduction} {REVISION}",
         (shrink(cropped(high.image(i), scale).to(device), scale).cpu() for i in range(len(high))),
     )
+    frames = None
+    if data.h264[1]:
+        frames = kept(
+            data.cache / f"{stem}-x{scale}-{data.reduction}-h264.u8",
+            f"{mark} {scale} {data.reduction} {REVISION} {data.h264} {data.noise}",
+            _filmed(high, scale, data),
+        )
     train, apart = _split(data, paths, low)
     _check_window(scale, low, [(i, paths[i]) for i in apart[:VALIDATED]])
     left_out = len(paths) - len(train) - len(apart)
-    chance = Generator().manual_seed(0)
+    chance, as_is = Generator().manual_seed(0), replace(data, noise=(0, 0), jpeg=(0, 0))
     held = [_validated(high.image(i), low.image(i), scale, data, chance) for i in apart[:VALIDATED]]
+    if frames:  # all of them, or every other
+        for place in range(0, len(held), round(1 / _share(data))):
+            i = apart[place]
+            held[place] = _validated(high.image(i), frames.image(TAKES * i), scale, as_is, chance)
     which = hashlib.sha256(f"{train} {apart} {high.heights.tolist()}".encode())
     which.update(high.pixels.numpy().data)
-    pairs = Pairs(low.only(train), high.only(train), scale, left_out, which.hexdigest())
+    takes = [TAKES * i + take for i in train for take in range(TAKES)]
+    pairs = Pairs(
+        low=low.only(train),
+        high=high.only(train),
+        scale=scale,
+        left_out=left_out,
+        mark=which.hexdigest(),
+        frames=frames and frames.only(takes),
+    )
     return pairs.to(device), held
 
 
@@ -192,6 +224,26 @@ def _validated(
     low = low[:side, :side]
     high = high[: low.shape[0] * scale, : low.shape[1] * scale]
     return _disturbed(as_tensor(low), data, chance), as_tensor(high)
+
+
+def _filmed(high: Pack, scale: int, data: recipe.Data) -> Iterator[Tensor]:
+    """Each image in low resolution as a frame of a video, `TAKES` times."""
+    chance = Generator().manual_seed(0)
+    for i in range(len(high)):
+        for _take in range(TAKES):
+            yield filmed(
+                cropped(high.image(i), scale),
+                scale,
+                data.reduction,
+                factors=data.h264,
+                noise=data.noise,
+                chance=chance,
+            )
+
+
+def _share(data: recipe.Data) -> float:
+    """Of the squares, those that are of frames of videos."""
+    return 0.5 if data.jpeg[1] else 1.0
 
 
 def _disturbed(low: Tensor, data: recipe.Data, chance: Generator) -> Tensor:

@@ -61,18 +61,18 @@ def export(
     network.load_state_dict(state)
     lows = [low for low, _high in samples]
     reach = spec.halo(scale=model.scale, **options)
-    stem = f"{model.family}-{model.preset}-x{model.scale}-{model.stage}"
     card = zoo.Card(
         family=model.family,
         preset=model.preset,
         scale=model.scale,
         stage=model.stage,
+        source=model.source,
         options=dict(options),
         parameters=sum(p.numel() for p in network.parameters()),
         halo=_halo(network, lows, spec.alignment, reach),
         precisions=proven(network, lows),
         training={"recipe": _portable(recipe), "spent": spent},
-        files=zoo.store(state, folder, stem),
+        files=zoo.store(state, folder, model.stem),
         folder=folder,
     )
     return card.write()

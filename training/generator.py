@@ -77,7 +77,7 @@ def _start(network: nn.Module, model: recipe.Model) -> str:
     state = network.state_dict()
     found = zoo.tensors(card)
     taken = {k: v for k, v in found.items() if k in state and v.shape == state[k].shape}
-    same = card.name == f"{model.family}-{model.preset}-x{model.scale}"
+    same = (card.preset, card.scale) == (model.preset, model.scale)
     if not taken or (same and len(taken) < len(state)):
         raise WeightsError(
             f"{len(taken)} of the {len(state)} tensors of {model.family}-{model.preset}"

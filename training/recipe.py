@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from srpipe.errors import ConfigError
 from srpipe.settings import nearest
+from srpipe.zoo import network_name
 
 SHIPPED = Path(__file__).with_name("recipes")
 """The folder of the recipes that come with the package."""
@@ -22,9 +23,17 @@ class Model:
     preset: str
     scale: int
     stage: Literal["fidelity", "perception"]
+    source: Literal["clean", "compressed"] = "clean"
+    """What the network is to enlarge: pictures as a camera's, or what codecs left of them."""
     start: str = ""
     """Stem of a card among the shipped weights, or the path of a card; empty: from scratch. Of a
     card of another scale or preset, what has equal name and shape is taken."""
+
+    @property
+    def stem(self) -> str:
+        """Of the files that it is exported to, and of the shipped recipe's name."""
+        name = network_name(self.family, self.preset, self.scale, self.source)
+        return f"{name}-{self.stage}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +58,9 @@ class Data:
     """Least and largest deviation of Gaussian noise on the low resolution, in 8-bit levels."""
     jpeg: tuple[int, int] = (0, 0)
     """Least and largest JPEG quality of the low resolution, 1 to 100; 0: not compressed."""
+    h264: tuple[int, int] = (0, 0)
+    """Least and largest rate factor of x264, 1 to 51, where the low resolution is of frames of a
+    video; 0: it is not. With `jpeg` every square is of the one or of the other, by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,11 +202,17 @@ QUALITIES: Range = (
     "the least and then the largest of 1 to 100, or 0 and 0",
 )
 
+FACTORS: Range = (
+    lambda x: x == (0, 0) or 1 <= x[0] <= x[1] <= 51,
+    "the least and then the largest of 1 to 51, or 0 and 0",
+)
+
 RANGES: dict[str, Range] = {
     "data.patch": FROM_1,
     "data.batch": FROM_1,
     "data.noise": RISING,
     "data.jpeg": QUALITIES,
+    "data.h264": FACTORS,
     "critic.width": FROM_1,
     "critic.learning_rate": ABOVE_0,
     "critic.betas": BETAS,

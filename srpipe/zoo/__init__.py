@@ -1,7 +1,16 @@
 """The weights that come with srpipe, and how to find others."""
 
 from srpipe.zoo.entry import Entry, Loaded, entries, find, is_file, load, scales
-from srpipe.zoo.store import SHIPPED, STAGES, Card, cards, store, tensors, verify
+from srpipe.zoo.store import (
+    SHIPPED,
+    STAGES,
+    Card,
+    cards,
+    network_name,
+    store,
+    tensors,
+    verify,
+)
 
 __all__ = [
     "SHIPPED",
@@ -14,6 +23,7 @@ __all__ = [
     "find",
     "is_file",
     "load",
+    "network_name",
     "scales",
     "store",
     "tensors",

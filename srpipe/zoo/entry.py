@@ -14,7 +14,7 @@ from srpipe.models import MODELS
 from srpipe.models.community import HALO, Community, reach
 from srpipe.settings import nearest
 from srpipe.zoo.checkpoint import SUFFIXES, read, sha256
-from srpipe.zoo.store import STAGES, Card, cards, tensors
+from srpipe.zoo.store import STAGES, Card, cards, ending, tensors
 
 PRESETS = ("lite", "paper")
 """A family's name alone means the first of these that has weights: what is fast on any device."""
@@ -55,6 +55,14 @@ class Entry:
     def card(self) -> Card:
         """The first stage's card."""
         return next(iter(self.cards.values()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it is found by where `find` has no other of that name before it, shortest first."""
+        if not self.cards:
+            return (self.model,)
+        card, end = self.card, ending(self.card.source)
+        return f"{card.family}{end}", f"{card.family}-{card.preset}{end}", card.name
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -216,9 +224,9 @@ def _named(name: str, folder: Path | None) -> list[Entry]:
     if is_file(name):
         return [_in_file(Path(name).absolute())]
     known = entries(folder)
-    found = [entry for entry in known if name in _names(entry.card)]
+    found = [entry for entry in known if name in entry.names]
     if not found:
-        names = sorted({each for entry in known for each in _names(entry.card)})
+        names = sorted({each for entry in known for each in entry.names})
         hint = nearest(name, names) if names else "; no weights are installed"
         raise ConfigError(f"there is no model {name!r}{hint}")
     return found
@@ -318,7 +326,3 @@ def _order(entry: Entry) -> tuple[int, int]:
         return 0, 0
     card = entry.card
     return PRESETS.index(card.preset), MODELS[card.family].scales.index(card.scale)
-
-
-def _names(card: Card) -> tuple[str, str, str]:
-    return card.family, f"{card.family}-{card.preset}", card.name

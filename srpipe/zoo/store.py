@@ -24,8 +24,21 @@ SHARD_BYTES = 16_000_000
 ENTRY_BYTES = 128
 """What a tensor takes of a file's header, but for its name."""
 
+SOURCES = ("clean", "compressed")
+"""What a network is to enlarge: pictures as a camera's, or what codecs left of them."""
+
 STAGES = ("fidelity", "perception")
 """Trained to be right in every pixel, and then to look right."""
+
+
+def network_name(family: str, preset: str, scale: int, source: str) -> str:
+    """``eagcl-lite-x4``, and ``eagcl-lite-x4-compressed`` where the source is not clean."""
+    return f"{family}-{preset}-x{scale}{ending(source)}"
+
+
+def ending(source: str) -> str:
+    """What names of networks for this source end in."""
+    return "" if source == SOURCES[0] else f"-{source}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +49,7 @@ class Card:
     ----------
     family, preset, scale : which network
     stage : "fidelity" or "perception"
+    source : "clean", or "compressed": the pictures that they were trained to enlarge
     options : the preset's options when the weights were made
     parameters : how many numbers they are
     halo : radius, in input pixels, beyond which the input moves the output by less than half an
@@ -58,13 +72,14 @@ class Card:
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "Apache-2.0"
+    source: str = "clean"
     files: Mapping[str, str]
     folder: Path = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:
         """The network's name, the same for both stages: ``eagcl-lite-x4``."""
-        return f"{self.family}-{self.preset}-x{self.scale}"
+        return network_name(self.family, self.preset, self.scale, self.source)
 
     @property
     def stem(self) -> str:
