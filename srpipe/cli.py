@@ -422,23 +422,15 @@ def _list(entries: "list[zoo.Entry]", as_json: bool) -> int:
 
 
 def _row(entry: "zoo.Entry") -> dict[str, Any]:
+    from srpipe import zoo
+
     return {
         "name": entry.name,
         "scale": entry.scale,
         "parameters": entry.parameters,
         "stages": entry.stages,
-        "model": _shortest(entry),
+        "model": zoo.shortest(entry),
     }
-
-
-def _shortest(entry: "zoo.Entry") -> str:
-    """The least that one has to type for it."""
-    from srpipe import zoo
-
-    if zoo.is_file(entry.model):
-        return entry.model
-    folder = entry.card.folder
-    return next(n for n in entry.names if zoo.find(n, folder=folder).name == entry.name)
 
 
 def _describe(entries: "list[zoo.Entry]", as_json: bool) -> int:

@@ -611,3 +611,18 @@ def test_what_is_no_plain_picture_is_refused_in_one_line(tmp_path, case):
         image.read(tmp_path / name)
     assert "\n" not in str(raised.value)
     assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("quality", [20, 49, 50, 75, 92, 100])
+def test_the_quality_of_a_jpeg_is_seen_from_its_tables(tmp_path, quality):
+    for mode in ("RGB", "L"):
+        path = tmp_path / f"{mode}.jpg"
+        Image.new(mode, (24, 16), 90).save(path, quality=quality)
+        assert image.read(path).quality == pytest.approx(quality, abs=1.5)
+
+
+def test_what_is_no_jpeg_has_no_quality(tmp_path):
+    for suffix in (".png", ".webp", ".tif"):
+        path = tmp_path / f"a{suffix}"
+        Image.new("RGB", (24, 16), 90).save(path)
+        assert image.read(path).quality is None

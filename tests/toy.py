@@ -44,6 +44,7 @@ def install(
     sleep_s: float = 0,
     gated: bool = False,
     stages: tuple[str, ...] = tuple(GAINS),
+    source: str = "clean",
 ) -> Path:
     """Weights for the scale of 2, with their cards, in a folder."""
     for stage in stages:
@@ -54,10 +55,11 @@ def install(
             preset="lite",
             scale=2,
             stage=stage,
+            source=source,
             options={"sleep_s": sleep_s, "gated": gated},
             parameters=sum(tensor.numel() for tensor in state.values()),
             halo=0,
-            files=zoo.store(state, folder, f"toy-lite-x2-{stage}"),
+            files=zoo.store(state, folder, f"{zoo.network_name('toy', 'lite', 2, source)}-{stage}"),
             folder=folder,
         ).write()
     return folder

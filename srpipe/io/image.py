@@ -21,6 +21,9 @@ from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 QUALITY = 95  # of JPEG and lossy WebP; JPEG then errs by 2 levels on average, 22 at most, on Set14
 EXIF_MARK = b"Exif\0\0"
+EXAMPLE_SUM = 3688
+"""Of the steps in the table for luma in ITU-T T.81, Annex K.1."""
+
 JFIF_DENSITY_AT, JFIF_DENSITY_MAX = 13, 65535  # unit and two shorts; ITU-T T.871, 10.1
 JFIF_INCHES = {1: 1.0, 2: exif.INCH_CM}  # what a unit counts to; the other one has no name
 JPEG_XMP_BYTES_MAX = 65504  # one segment of 16 bits, less its length and what it starts with
@@ -122,7 +125,17 @@ def _read_with_pillow(path: Path) -> Picture:
         lossless=name == "webp" and _is_lossless(path),
         own={"comment": image.info.get("comment")},
         notices=notices,
+        quality=_quality(image),
     )
+
+
+def _quality(image: Image.Image) -> float | None:
+    """By how much the luma's table is T.81's example, Annex K.1, which libjpeg scales."""
+    tables = getattr(image, "quantization", None)
+    if not tables:
+        return None
+    share = 100 * sum(tables[min(tables)]) / EXAMPLE_SUM
+    return (200 - share) / 2 if share <= 100 else 5000 / share
 
 
 def _refuse_or_note(image: Image.Image, path: Path) -> tuple[str, ...]:

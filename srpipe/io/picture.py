@@ -71,6 +71,7 @@ class Picture:
     lossless : whether the file gives back exactly the pixels that were put in
     own : what only this format knows, as its reader leaves it for its writer
     notices : what a user should know about reading it
+    quality : of a JPEG, as libjpeg counts it, estimated; None of others
     """
 
     frame: Frame
@@ -79,6 +80,7 @@ class Picture:
     lossless: bool = True
     own: dict[str, Any] | None = None
     notices: tuple[str, ...] = ()
+    quality: float | None = None
 
     def enlarged(self, frame: Frame) -> "Picture":
         """The same picture with other pixels, more of them on the same paper."""

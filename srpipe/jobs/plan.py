@@ -14,6 +14,7 @@ from srpipe.io.picture import Picture, layout_in
 from srpipe.io.raster_formats import names_a_raster, raster_suffix
 from srpipe.io.sequence import is_sequence
 from srpipe.io.video import SEQUENCES, SequenceSink, VideoSink, VideoSource, suffix_for
+from srpipe.jobs import compressed
 from srpipe.jobs.raster_plan import RasterPlan, look, warnings
 from srpipe.jobs.report import Result, Status
 from srpipe.jobs.size import Size, aim, label, network
@@ -279,7 +280,7 @@ def _video(
             "size_after": after,
             "frames": video.count,
             "seconds": video.duration_s,
-            "notices": (*video.notices, *notices),
+            "notices": (*video.notices, *notices, *compressed.of_video(video, entry)),
         }
     finally:
         video.close()
@@ -334,5 +335,5 @@ def _picture(source: Path, target: Path, settings: RunSettings) -> dict[str, Any
         "size_after": after,
         "frames": 1,
         "picture": picture.converted(name),
-        "notices": (*notices, *more),
+        "notices": (*notices, *more, *compressed.of_picture(picture, entry)),
     }

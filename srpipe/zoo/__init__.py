@@ -1,6 +1,6 @@
 """The weights that come with srpipe, and how to find others."""
 
-from srpipe.zoo.entry import Entry, Loaded, entries, find, is_file, load, scales
+from srpipe.zoo.entry import Entry, Loaded, entries, find, is_file, load, made_for, scales, shortest
 from srpipe.zoo.store import (
     SHIPPED,
     STAGES,
@@ -23,8 +23,10 @@ __all__ = [
     "find",
     "is_file",
     "load",
+    "made_for",
     "network_name",
     "scales",
+    "shortest",
     "store",
     "tensors",
     "verify",

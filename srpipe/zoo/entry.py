@@ -14,7 +14,7 @@ from srpipe.models import MODELS
 from srpipe.models.community import HALO, Community, reach
 from srpipe.settings import nearest
 from srpipe.zoo.checkpoint import SUFFIXES, read, sha256
-from srpipe.zoo.store import STAGES, Card, cards, ending, tensors
+from srpipe.zoo.store import STAGES, Card, cards, ending, network_name, tensors
 
 PRESETS = ("lite", "paper")
 """A family's name alone means the first of these that has weights: what is fast on any device."""
@@ -179,6 +179,23 @@ def find(name: str, *, scale: float | None = None, folder: Path | None = None) -
         known = " or ".join(map(str, scales(name, folder=folder)))
         raise ConfigError(f"{name} enlarges {known} times, not {scale:g}; use --scale {known}")
     return min(fitting, key=_order)
+
+
+def shortest(entry: Entry) -> str:
+    """The least that one has to type for a network."""
+    if is_file(entry.model):
+        return entry.model
+    folder = entry.card.folder
+    return next(name for name in entry.names if find(name, folder=folder).name == entry.name)
+
+
+def made_for(source: str, entry: Entry) -> Entry | None:
+    """The same network with weights for another source, beside its own; None if there are none."""
+    if is_file(entry.model) or entry.card.source == source:
+        return None
+    card = entry.card
+    name = network_name(card.family, card.preset, card.scale, source)
+    return next((each for each in entries(card.folder) if each.name == name), None)
 
 
 def load(
