@@ -130,6 +130,17 @@ def test_a_folder_is_packed_once_and_again_when_a_picture_changes(data, monkeypa
     assert len(read) == 12
 
 
+def test_a_long_first_pass_tells_how_far_it_is(data, monkeypatch):
+    monkeypatch.setattr("training.data.TOLD_EVERY_S", 0)
+    lines = []
+    load(data(h264=(30, 30)), 4, CPU, lines.append)
+    assert lines.index("pictures decoded: 6 of 6") < lines.index("pictures reduced: 1 of 6")
+    assert lines[-1] == f"frames of videos: {6 * TAKES} of {6 * TAKES}"
+    lines.clear()
+    load(data(h264=(30, 30)), 4, CPU, lines.append)
+    assert lines == []  # it is done
+
+
 def test_low_images_are_the_reduced_high_ones(data):
     pairs, held = load(data(), 4, CPU)
     for i in range(len(pairs.high)):

@@ -1,9 +1,12 @@
 """A folder of pictures as training pairs on the device, and random batches drawn from them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -12,7 +15,6 @@ from srpipe.errors import ConfigError, MediaError
 from srpipe.metrics import WINDOW
 from training import recipe
 from training.degrade import REDUCTIONS, REVISION, as_tensor, cropped, noisy, recompressed
-from training.h264 import filmed
 from training.pack import Pack, kept
 from training.pictures import (
     copies,
@@ -23,6 +25,9 @@ from training.pictures import (
     read_image,
     turned,
 )
+
+TOLD_EVERY_S = 10
+"""Between two lines that tell how far the first pass over a folder is."""
 
 TAKES = 6
 """Videos that each picture is a frame of, where it is of any."""
@@ -105,14 +110,25 @@ class Pairs:
             yield low[mine], high
 
 
+def silent(text: str) -> None:
+    """Tell nobody."""
+
+
 def load(
-    data: recipe.Data, scale: int, device: torch.device
+    data: recipe.Data,
+    scale: int,
+    device: torch.device,
+    tell: Callable[[str], None] = silent,
 ) -> tuple[Pairs, list[tuple[Tensor, Tensor]]]:
     """Training pairs on the device, and images (1, 3, H, W), low and high, to validate with.
 
     Decoded and reduced pictures are kept in files, which are written anew when a picture of the
     folder came, went or changed. No picture that is held out, and no copy of one, turned or not,
     is trained on.
+
+    Parameters
+    ----------
+    tell : given a line now and then while files are written
 
     Raises
     ------
@@ -125,20 +141,24 @@ def load(
     whole = hashlib.sha256(str(data.folder.resolve()).encode()).hexdigest()
     stem = f"{data.folder.resolve().name}-{whole[:8]}"
     mark = _fingerprint(data.folder, paths)
-    high = kept(data.cache / f"{stem}.u8", mark, map(read_image, paths))
+    told = partial(_told, count=len(paths), tell=tell)
+    high = kept(data.cache / f"{stem}.u8", mark, told("pictures decoded", map(read_image, paths)))
     _check_patch(data.patch, scale, high, paths)
     shrink = REDUCTIONS[data.reduction]
     low = kept(
         data.cache / f"{stem}-x{scale}-{data.reduction}.u8",
         f"{mark} {scale} {data.reduction} {REVISION}",
-        (shrink(cropped(high.image(i), scale).to(device), scale).cpu() for i in range(len(high))),
+        told(
+            "pictures reduced",
+            (shrink(image.to(device), scale).cpu() for image in _cropped(high, scale)),
+        ),
     )
     frames = None
     if data.h264[1]:
         frames = kept(
             data.cache / f"{stem}-x{scale}-{data.reduction}-h264.u8",
             f"{mark} {scale} {data.reduction} {REVISION} {data.h264} {data.noise}",
-            _filmed(high, scale, data),
+            told("frames of videos", _filmed(high, scale, data, device), each=TAKES),
         )
     train, apart = _split(data, paths, low)
     _check_window(scale, low, [(i, paths[i]) for i in apart[:VALIDATED]])
@@ -226,19 +246,31 @@ def _validated(
     return _disturbed(as_tensor(low), data, chance), as_tensor(high)
 
 
-def _filmed(high: Pack, scale: int, data: recipe.Data) -> Iterator[Tensor]:
+def _cropped(high: Pack, scale: int) -> Iterator[Tensor]:
+    return (cropped(high.image(i), scale) for i in range(len(high)))
+
+
+def _filmed(high: Pack, scale: int, data: recipe.Data, device: torch.device) -> Iterator[Tensor]:
     """Each image in low resolution as a frame of a video, `TAKES` times."""
+    from training.h264 import filmed  # with PyAV, which all else in training does without
+
     chance = Generator().manual_seed(0)
-    for i in range(len(high)):
+    how: dict[str, Any] = {"factors": data.h264, "noise": data.noise, "chance": chance}
+    for image in _cropped(high, scale):
         for _take in range(TAKES):
-            yield filmed(
-                cropped(high.image(i), scale),
-                scale,
-                data.reduction,
-                factors=data.h264,
-                noise=data.noise,
-                chance=chance,
-            )
+            yield filmed(image.to(device), scale, data.reduction, **how).cpu()
+
+
+def _told(
+    what: str, images: Iterable[Tensor], *, count: int, tell: Callable[[str], None], each: int = 1
+) -> Iterator[Tensor]:
+    """The images, and every few seconds how many of them there were."""
+    told = time.monotonic()
+    for done, image in enumerate(images, 1):
+        yield image
+        if time.monotonic() - told > TOLD_EVERY_S:
+            tell(f"{what}: {done} of {count * each}")
+            told = time.monotonic()
 
 
 def _share(data: recipe.Data) -> float:

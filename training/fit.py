@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     parts = Parts(recipe, fabric)
     clock, state = parts.clock, folder / "state.pt"
     with _first_first(fabric):
-        pairs, held = data.load(recipe.data, recipe.model.scale, fabric.device)
+        tell = partial(fabric.print, flush=True)
+        pairs, held = data.load(recipe.data, recipe.model.scale, fabric.device, tell)
     kept = {**parts.kept(), "data": pairs, "seen": (seen := Seen())}
     if state.exists():
         checkpoint.restore(state, to_dict(recipe), kept, FREE)

@@ -27,7 +27,7 @@ def filmed(
 
     Parameters
     ----------
-    image : uint8 Tensor of shape (H, W, 3), sides multiples of ``scale``
+    image : uint8 Tensor of shape (H, W, 3), sides multiples of ``scale``, on any device
     reduction : a name in `REDUCTIONS`
     factors : range of x264's constant rate factor, from which one is drawn
     noise : range of the deviation of the noise in each frame before it is encoded, in 8-bit levels
@@ -54,6 +54,6 @@ def filmed(
 def _moved(image: Tensor, down: int, right: int) -> Tensor:
     """A picture moved by whole pixels; its border is continued."""
     height, width = image.shape[:2]
-    rows = (torch.arange(height) - down).clamp(0, height - 1)
-    columns = (torch.arange(width) - right).clamp(0, width - 1)
+    rows = (torch.arange(height, device=image.device) - down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=image.device) - right).clamp(0, width - 1)
     return image[rows][:, columns]
