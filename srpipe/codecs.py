@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import chain
 
 import av
 import numpy as np
@@ -12,14 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from srpipe import color
+from srpipe.io.video_encoder import Encoding, started
 from srpipe.pixels import Layout, from_unit, rounded, to_unit
 
 RATE = 25
 """Frames per second that x264 is told; a constant rate factor is for these."""
 
 LAYOUT = Layout(family="yuv", sub_y=2, sub_x=2, full_range=False, matrix=6)
-
-OPTIONS = {"preset": "medium", "x264-params": "asm=avx2"}  # its AVX-512 code is not repeatable
 
 
 def jpeg(frames: Iterable[Tensor], quality: int) -> Iterator[Tensor]:
@@ -46,27 +46,35 @@ def h264(frames: Iterable[Tensor], factor: int) -> Iterator[Tensor]:
     frames : Tensors of shape (1, 3, H, W), float, in [0, 1], of one size; the results are alike,
         in 8 bits, and come as late as an encoder needs to look ahead
     """
-    encoder, decoder = None, av.CodecContext.create("h264", "r")
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        return
+    height, width = first.shape[-2:]
+    decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
-    for number, picture in enumerate(frames):
-        height, width = picture.shape[-2:]
-        device = picture.device
-        encoder = encoder or _encoder(height, width, factor)
-        for packet in encoder.encode(_frame(picture, number)):
-            for found in decoder.decode(packet):
-                yield _picture(found)[..., :height, :width].to(device)
-    if encoder:
-        packets: list[av.Packet | None] = [*encoder.encode(), None]
-        for each in packets:
-            for found in decoder.decode(each):
-                yield _picture(found)[..., :height, :width].to(device)
+    for packet in _packets(_encoder(height, width, factor), chain([first], frames)):
+        for found in decoder.decode(packet):
+            yield _picture(found)[..., :height, :width].to(first.device)
+
+
+def _packets(encoder: av.VideoCodecContext, frames: Iterable[Tensor]) -> Iterator[av.Packet | None]:
+    """All packets, and None, by which a decoder knows the end."""
+    for number, frame in enumerate(frames):
+        yield from encoder.encode(_frame(frame, number))
+    yield from encoder.encode()
+    yield None
 
 
 def _encoder(height: int, width: int, factor: int) -> av.VideoCodecContext:
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height = width + width % 2, height + height % 2
-    encoder.pix_fmt, encoder.framerate = "yuv420p", Fraction(RATE)
-    encoder.options, encoder.thread_count = {**OPTIONS, "crf": str(factor)}, 1
+    encoder.framerate, encoder.time_base = Fraction(RATE), Fraction(1, RATE)
+    encoder.thread_count = 1
+    options = {"crf": str(factor), "preset": "medium"}
+    started(
+        encoder, Encoding(codec="libx264", pix_fmt="yuv420p", layout=LAYOUT, options=options), {}
+    )
     return encoder
 
 
