@@ -1,8 +1,9 @@
-"""Draw a picture, reduce it, enlarge it: ``python examples/compare.py [example.png models.png]``.
+"""Draw a picture, reduce it, enlarge it: ``python examples/compare.py [FILE FILE FILE]``.
 
 Side by side: bicubic, the fidelity weights, the perception weights, the truth; below them the
 gradient map of each, that of the fidelity weights as the network's own branch predicts it. In the
-second file: bicubic, the fidelity weights of every network, the truth.
+second file: bicubic, the fidelity weights of every network, the truth. In the third, of the picture
+as x264 leaves it: bicubic, the network for clean pictures, the one for compressed ones, the truth.
 """
 
 import sys
@@ -11,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from srpipe import zoo
+from srpipe import codecs, zoo
 from srpipe.gradients import gradient_map
 from srpipe.pixels import from_unit, to_unit
 from srpipe.resample import enlarge, reduce
@@ -64,7 +65,7 @@ def families(truth: Tensor, low: Tensor) -> Image.Image:
     """What the networks make of a picture, each with its name."""
     pictures = {"bicubic": enlarge(low, 4)}
     for entry in zoo.entries():
-        if entry.scale == 4:
+        if entry.scale == 4 and entry.card.source == "clean":
             pictures[entry.model] = zoo.load(entry.model, scale=4, perception=0).network(low)
     pictures["truth"] = truth
     shown = list(pictures.values())
@@ -77,12 +78,23 @@ def families(truth: Tensor, low: Tensor) -> Image.Image:
     return image
 
 
-def main(path: str = "example.png", second: str = "models.png") -> None:
+def sources(truth: Tensor, low: Tensor) -> Image.Image:
+    """What networks for clean and for compressed pictures make of a compressed one."""
+    (left,) = codecs.h264([low], 30)
+    networks = [zoo.load(name, scale=4).network for name in ("eagcl", "eagcl-compressed")]
+    return sheet([[enlarge(left, 4), *(network(left) for network in networks), truth]])
+
+
+def main(
+    path: str = "example.png", second: str = "models.png", third: str = "compressed.png"
+) -> None:
     truth = drawing()
     low = to_unit(from_unit(reduce(truth, 4), 8), 8)
     stages(truth, low).save(path)
     families(truth, low).save(second)
-    print(f"{path}: bicubic, fidelity, perception, truth; below, their gradient maps; {second}")
+    sources(truth, low).save(third)
+    print(f"{path}: bicubic, fidelity, perception, truth; below, their gradient maps")
+    print(f"{second}: every network; {third}: a compressed picture")
 
 
 if __name__ == "__main__":

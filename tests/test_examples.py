@@ -26,7 +26,7 @@ def test_the_example_clip_has_uneven_times_and_sound(tmp_path, capsys):
 
 @pytest.mark.weights
 def test_the_comparison_is_drawn(tmp_path):
-    paths = [tmp_path / "stages.png", tmp_path / "models.png"]
+    paths = [tmp_path / f"{name}.png" for name in ("stages", "models", "compressed")]
     run_example("compare.py")(*map(str, paths))
     assert all(path.stat().st_size > 10_000 for path in paths)
 
