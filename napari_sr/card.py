@@ -6,11 +6,6 @@ from srpipe import trust
 from srpipe.zoo import Entry
 
 
-def called(entry: Entry) -> str:
-    """What the form calls a network: its name without the scale, which is chosen after it."""
-    return entry.names[1] if entry.cards else entry.name.removesuffix(f"-x{entry.scale}")
-
-
 def card(entry: Entry) -> str:
     """What a network is, what it was trained on, and under which licence."""
     if not entry.cards:
@@ -19,14 +14,10 @@ def card(entry: Entry) -> str:
     last = entry.cards[entry.stages[-1]]
     recipe = last.training.get("recipe", {})
     about = recipe.get("data", {}).get("about") if isinstance(recipe, dict) else None
-    trained = (
-        f"For {last.source} pictures. Trained on {about}."
-        if about
-        else "Its card does not say what it was trained on."
-    )
+    trained = f"Trained on {about}." if about else "Its card does not say what it was trained on."
     return (
         f"<small><b>{escape(last.family.upper())}</b>, {_count(entry.parameters)} parameters,"
-        f" {escape(last.licence)}. {escape(trained)}</small>"
+        f" {escape(last.licence)}. For {last.source} pictures. {escape(trained)}</small>"
     )
 
 

@@ -168,7 +168,7 @@ class SuperResolution(Container):
         return next((e for e in self._fitting() if e.scale == self.scale.value), None)
 
     def _models(self, _: Any) -> tuple[str, ...]:
-        from napari_sr.card import called
+        from srpipe.zoo import called
 
         return tuple(dict.fromkeys(map(called, self._entries))) or (_WAITING,)
 
@@ -177,7 +177,7 @@ class SuperResolution(Container):
 
     def _fitting(self) -> list[Any]:
         """The networks of the chosen name, one for each scale."""
-        from napari_sr.card import called
+        from srpipe.zoo import called
 
         return [entry for entry in self._entries if called(entry) == self.model.value]
 
@@ -193,7 +193,7 @@ class SuperResolution(Container):
 
     def _found_in_file(self, entry: Any) -> None:
         """Choose the network of a file; it takes the place of one that is called the same."""
-        from napari_sr.card import called
+        from srpipe.zoo import called
 
         if isinstance(entry, Failed):
             show_error(entry.text)

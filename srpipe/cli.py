@@ -413,9 +413,10 @@ def _list(entries: "list[zoo.Entry]", as_json: bool) -> int:
         return 0
     if not rows:
         say("no weights are installed")
+    width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         say(
-            f"{row['name']:25} x{row['scale']}  {row['parameters']:>11,} parameters"
+            f"{row['name']:{width}}  x{row['scale']}  {row['parameters']:>11,} parameters"
             f"  {' + '.join(row['stages'])}  (--model {row['model']})"
         )
     return 0
@@ -429,6 +430,7 @@ def _row(entry: "zoo.Entry") -> dict[str, Any]:
         "scale": entry.scale,
         "parameters": entry.parameters,
         "stages": entry.stages,
+        "source": entry.card.source if entry.cards else None,
         "model": zoo.shortest(entry),
     }
 

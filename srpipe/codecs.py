@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from srpipe import color
+from srpipe.errors import PixelError
 from srpipe.io.video_encoder import Encoding, started
 from srpipe.pixels import Layout, from_unit, rounded, to_unit
 
@@ -45,6 +46,11 @@ def h264(frames: Iterable[Tensor], factor: int) -> Iterator[Tensor]:
     ----------
     frames : Tensors of shape (1, 3, H, W), float, in [0, 1], of one size; the results are alike,
         in 8 bits, and come as late as an encoder needs to look ahead
+
+    Raises
+    ------
+    PixelError
+        If a frame is of another size than the first.
     """
     frames = iter(frames)
     first = next(frames, None)
@@ -61,6 +67,12 @@ def h264(frames: Iterable[Tensor], factor: int) -> Iterator[Tensor]:
 def _packets(encoder: av.VideoCodecContext, frames: Iterable[Tensor]) -> Iterator[av.Packet | None]:
     """All packets, and None, by which a decoder knows the end."""
     for number, frame in enumerate(frames):
+        height, width = frame.shape[-2:]
+        if (height + height % 2, width + width % 2) != (encoder.height, encoder.width):
+            raise PixelError(
+                f"frame {number + 1} is {width} x {height} px and those before it are not; a video"
+                " is encoded at one size"
+            )
         yield from encoder.encode(_frame(frame, number))
     yield from encoder.encode()
     yield None

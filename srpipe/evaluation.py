@@ -25,7 +25,7 @@ from srpipe.infer import Upscaler
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.target import check_folder, published
 from srpipe.metrics import Flicker, mean
-from srpipe.pixels import rounded
+from srpipe.pixels import from_unit, rounded, to_unit
 from srpipe.resample import enlarge, low_resolution, resize
 from srpipe.settings import EvalSettings, RunSettings
 
@@ -190,7 +190,8 @@ def reduced(
     """Pictures cropped, reduced by ``scale``, maybe encoded, and enlarged again, all in 8 bits."""
     waiting: deque[tuple[str, Tensor]] = deque()
     for low in spoilt(_lows(pictures, scale, waiting)):
-        name, truth = waiting.popleft()
+        name, pixels = waiting.popleft()
+        truth = to_unit(pixels, 8)
         with torch.no_grad():
             images = {m: rounded(larger(low).cpu(), 8) for m, larger in enlargers.items()}
         yield Sample(name=name, images=images, truth=truth, low=low)
@@ -208,7 +209,7 @@ def _lows(
                 f" {scale} times; leave it out"
             )
         truth = rounded(picture[..., :height, :width], 8)
-        waiting.append((name, truth))
+        waiting.append((name, from_unit(truth, 8)))  # for an encoder that looks ahead
         yield low_resolution(truth, scale)
 
 
@@ -228,9 +229,10 @@ def _how(settings: EvalSettings) -> str:
     how = "Truth cropped at the top left to a multiple of the scale, in 8 bits; input reduced as by"
     how += " MATLAB's bicubic, in 8 bits"
     if settings.jpeg:
-        how += f", and kept as JPEG of quality {settings.jpeg}"
+        how += f", and kept as JPEG of quality {settings.jpeg}, 4:2:0"
     if settings.h264:
-        how += f", and encoded by x264 with a rate factor of {settings.h264}"
+        how += f", and encoded by x264 with a rate factor of {settings.h264} (preset medium, 4:2:0,"
+        how += f" {codecs.RATE} frames a second; a video as one, each picture by itself)"
     return f"{how}; result in 8 bits; a border of {border} px left out"
 
 
@@ -341,13 +343,19 @@ def _models(
     for path, scale in itertools.product(paths, sorted(by_scale)):
         pictures, ways = Pictures.at(path), by_scale[scale]
         samples = reduced(
-            _watched(pictures, report, cancelled),
+            _until(pictures, cancelled),
             scale,
             {method: way.enlarge for method, way in ways.items()},
             _codec(settings, moving=pictures.moving),
         )
         data = apart[path]
-        found = tally(data, samples, metrics, border=settings.border, moving=pictures.moving)
+        found = tally(
+            data,
+            _reported(samples, pictures, report),
+            metrics,
+            border=settings.border,
+            moving=pictures.moving,
+        )
         for row in found:
             way = ways[row.method]
             rows.append(replace(row, model=way.model, perception=way.perception))
@@ -394,15 +402,19 @@ def _upscaler(
     return Engine().upscaler(chosen, perception=perception, bits=8)
 
 
-def _watched(
-    pictures: Pictures, report: Progress, cancelled: Callable[[], bool]
-) -> Iterator[tuple[str, Tensor]]:
-    for done, (name, picture) in enumerate(pictures):
-        report(pictures.name, done, pictures.count)
+def _until(pictures: Pictures, cancelled: Callable[[], bool]) -> Iterator[tuple[str, Tensor]]:
+    for name, picture in pictures:
         if cancelled():
             raise Cancelled(f"stopped before {name}")
         yield name, picture
-    report(pictures.name, pictures.count or 0, pictures.count)
+
+
+def _reported(samples: Iterable[Sample], pictures: Pictures, report: Progress) -> Iterator[Sample]:
+    """The samples; each is done when the next one is asked for."""
+    report(pictures.name, 0, pictures.count)
+    for done, sample in enumerate(samples, 1):
+        yield sample
+        report(pictures.name, done, pictures.count)
 
 
 # --- results that exist ------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from srpipe.codecs import h264, jpeg
+from srpipe.errors import PixelError
 
 
 def film(count, height=48, width=64, *, step=3):
@@ -62,3 +63,9 @@ def test_the_same_frames_are_the_same_again():
 
 def test_nothing_is_encoded_into_nothing():
     assert list(h264([], 23)) == []
+
+
+def test_frames_of_two_sizes_are_no_video():
+    frames = [*film(2, 48, 64), *film(1, 48, 66)]
+    with pytest.raises(PixelError, match="frame 3 is 66 x 48 px"):
+        list(h264(frames, 20))

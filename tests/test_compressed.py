@@ -1,5 +1,6 @@
 """Networks for compressed sources: their names, and who is told of them."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import video_files as clips
 from PIL import Image
 
 from srpipe import jobs, zoo
-from srpipe.errors import ConfigError
+from srpipe.errors import ConfigError, WeightsError
 from srpipe.models import MODELS
 from srpipe.settings import RunSettings
 
@@ -64,11 +65,12 @@ def notices(source, weights, **settings):
 
 def photograph(path, **options):
     chance = np.random.default_rng(0)
+    path.parent.mkdir(exist_ok=True)
     Image.fromarray(chance.integers(0, 256, (16, 16, 3), np.uint8)).save(path, **options)
     return path
 
 
-@pytest.mark.parametrize(("quality", "told"), [(40, True), (84, True), (93, False)])
+@pytest.mark.parametrize(("quality", "told"), [(40, True), (79, True), (93, False)])
 def test_who_enlarges_a_strongly_compressed_jpeg_is_told(tmp_path, weights, quality, told):
     picture = photograph(tmp_path / "a.jpg", quality=quality)
     found = notices(picture, weights)
@@ -77,7 +79,7 @@ def test_who_enlarges_a_strongly_compressed_jpeg_is_told(tmp_path, weights, qual
 
 @pytest.mark.parametrize(("qp", "told"), [(35, True), (15, False)])
 def test_who_enlarges_a_strongly_compressed_video_is_told(tmp_path, weights, qp, told):
-    options = {"qp": str(qp), "x264-params": "ipratio=1"}
+    options = {"qp": str(qp), "x264-params": "ipratio=1:pbratio=1"}
     clip = clips.make(tmp_path / "a.mkv", options=options)
     found = notices(clip, weights)
     assert [f"quantiser of {qp}" in each and ADVICE in each for each in found] == [True] * told
@@ -99,3 +101,42 @@ def test_other_weights_of_the_same_size_are_found(weights):
     assert zoo.made_for("clean", compressed) == clean
     assert zoo.made_for("clean", clean) is None
     assert zoo.made_for("compressed", replace(clean, model="a.pth", cards={})) is None
+
+
+def test_a_folder_is_told_once(tmp_path, weights):
+    for number in range(3):
+        photograph(tmp_path / "in" / f"{number}.jpg", quality=95 if number == 1 else 40)
+    given = RunSettings(weights=weights, model="toy", device="cpu")
+    found = jobs.folder.upscale(tmp_path / "in", tmp_path / "out", given)
+    assert f"2 of the files are strongly compressed; {ADVICE}" in found.notices
+
+
+def test_a_network_of_another_family_is_better_than_none(weights, monkeypatch):
+    monkeypatch.setitem(MODELS, "game", toy.SPEC)
+    path = weights / "toy-lite-x2-fidelity.json"
+    other = weights / "game-lite-x2-fidelity.json"
+    other.write_text(path.read_text().replace('"family": "toy"', '"family": "game"'))
+    entry = zoo.find("game", folder=weights)
+    assert zoo.made_for("compressed", entry).name == "toy-lite-x2-compressed"
+
+
+@pytest.mark.parametrize("source", ["Compressed", None, "a/b"])
+def test_an_unknown_source_is_refused(weights, source):
+    path = weights / "toy-lite-x2-fidelity.json"
+    path.write_text(path.read_text().replace('"clean"', json.dumps(source)))
+    with pytest.raises(WeightsError, match="of which this version knows nothing"):
+        zoo.entries(weights)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("toy-compressed", "a_toy-compressed_x2.png"),
+        ("toy-lite-x2-compressed", "a_toy-lite-compressed_x2.png"),
+        ("{folder}/toy-lite-x2-compressed-fidelity.json", "a_toy-lite-compressed_x2.png"),
+        ("toy-lite-x2", "a_toy-lite_x2.png"),
+    ],
+)
+def test_a_result_is_named_with_its_scale_once(tmp_path, weights, model, name):
+    given = RunSettings(weights=weights, model=model.format(folder=weights), device="cpu")
+    assert jobs.plan(photograph(tmp_path / "a.png"), None, given).target.name == name

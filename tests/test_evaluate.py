@@ -34,6 +34,22 @@ def test_figures_are_printed_and_only_recorded_when_asked(pictures, toy, capsys)
     assert f"{fidelity['values']['pictures']['psnr_y']:.2f}" == shown[3]
 
 
+@pytest.mark.parametrize("source", ["clean", "compressed"])
+def test_figures_are_recorded_of_the_source_that_weights_are_for(pictures, toy, capsys, source):
+    for card in zoo.cards(toy):
+        (toy / f"{card.stem}.json").unlink()
+        replace(card, source=source).write()
+    name = "toy" if source == "clean" else "toy-compressed"
+    words = [str(pictures), "--model", name, "--weights", str(toy), "--record"]
+    right, wrong = (words, [*words, "--h264", "30"])
+    if source == "compressed":
+        right, wrong = wrong, right
+    assert main(wrong) == 2
+    assert f"is for {source} pictures" in capsys.readouterr().err
+    assert main(right) == 0
+    assert all(card.metrics for card in zoo.cards(toy))
+
+
 def test_a_stage_that_was_not_measured_keeps_its_figures(pictures, toy, capsys):
     words = [str(pictures), "--model", "toy", "--weights", str(toy), "--record"]
     assert main(words) == 0

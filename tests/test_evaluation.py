@@ -13,7 +13,7 @@ from srpipe.datasets import Pictures
 from srpipe.errors import ConfigError, MediaError, PixelError, TargetError
 from srpipe.evaluation import Evaluation, Row, check_target, evaluate, reduced, tally
 from srpipe.figures import METRICS
-from srpipe.resample import enlarge
+from srpipe.resample import enlarge, low_resolution
 from srpipe.settings import EvalSettings
 
 PSNR = {"psnr_rgb": METRICS["psnr_rgb"]}
@@ -93,6 +93,20 @@ def test_a_video_is_encoded_as_one_and_each_picture_by_itself(tmp_path, data, mo
     clip = make(tmp_path / "clip.mp4", times=[0, 40, 80])
     evaluate([clip, data], EvalSettings(model=("rdam",), scale=2, h264=30))
     assert calls == [[30, 3], [30, 1], [30, 1]]
+
+
+def test_a_picture_is_reported_when_it_is_measured_and_not_when_it_is_read(tmp_path, monkeypatch):
+    """An encoder takes many pictures before it gives the first."""
+    clip, events = make(tmp_path / "clip.mp4"), []
+
+    def reading(truth, scale):
+        events.append("read")
+        return low_resolution(truth, scale)
+
+    monkeypatch.setattr("srpipe.evaluation.low_resolution", reading)
+    settings = EvalSettings(model=("rdam",), scale=2, h264=30)
+    evaluate([clip], settings, report=lambda _name, done, _of: events.append(done))
+    assert events == [0, *["read"] * 12, *range(1, 13)]
 
 
 @pytest.mark.parametrize(

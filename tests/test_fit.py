@@ -228,6 +228,18 @@ def test_a_signal_stops_the_run_after_its_step_and_the_same_command_goes_on(reci
     assert [row["step"] for row in log(tmp_path / "run")] == list("123456")
 
 
+def test_a_run_goes_on_that_knew_fewer_entries_of_a_recipe(recipe, tmp_path):
+    fit(recipe(), tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    del state["recipe"]["model"]["source"], state["recipe"]["data"]["h264"]
+    torch.save(state, tmp_path / "run" / "state.pt")
+    assert fit(recipe(), tmp_path / "run")
+    del state["recipe"]["data"]["patch"]  # which has no default
+    torch.save(state, tmp_path / "run" / "state.pt")
+    with pytest.raises(ConfigError, match=r"begun with data\.patch = None"):
+        fit(recipe(), tmp_path / "run")
+
+
 def broken(kind):
     """Losses with one that gives a value, or a slope, that is not a number."""
     from training.losses import LOSSES

@@ -127,6 +127,13 @@ def test_patches_that_a_network_which_compares_features_cannot_see_are_refused(l
     read(SHIPPED / "rdam-lite-x4-fidelity.toml", [*changes, f"data.patch={side}"])
 
 
+def test_a_network_for_compressed_pictures_has_to_see_some():
+    path = SHIPPED / "eagcl-lite-x4-compressed-fidelity.toml"
+    assert read(path, ["data.h264=[0, 0]"]).model.source == "compressed"
+    with pytest.raises(ConfigError, match=r"has to see some; set data\.h264 or data\.jpeg"):
+        read(path, ["data.h264=[0, 0]", "data.jpeg=[0, 0]"])
+
+
 def test_a_recipe_without_any_loss_is_refused():
     with pytest.raises(ConfigError, match="every loss has a weight of 0"):
         read(SHIPPED / "rdam-lite-x4-fidelity.toml", ["losses.l1=0"])

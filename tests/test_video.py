@@ -730,22 +730,3 @@ def test_a_real_file_goes_through_with_times_and_streams(tmp_path, path):
             assert [s.type for s in file.streams] == kinds
             found = [s.metadata.get("language", "und") for s in file.streams]
             assert [x for x in found if x != "und"] == [x for x in languages if x != "und"]
-
-
-@pytest.mark.parametrize("qp", [0, 18, 40])
-def test_the_quantiser_of_h264_is_known(tmp_path, qp):
-    options = {"qp": str(qp), "x264-params": "ipratio=1"}
-    assert VideoSource(clips.make(tmp_path / "a.mkv", options=options)).quantiser == qp
-
-
-def test_a_quantiser_that_changes_within_a_picture_is_the_mean(tmp_path):
-    """Quiet parts get another one than busy ones."""
-    options = {"crf": "30", "x264-params": "aq-mode=1:aq-strength=3"}
-    found = VideoSource(clips.make(tmp_path / "a.mkv", size=(256, 320), options=options)).quantiser
-    assert found % 1
-    assert 10 < found < 51
-
-
-@pytest.mark.parametrize("codec", ["mpeg4", "ffv1", "libvpx-vp9"])
-def test_other_codecs_have_none(tmp_path, codec):
-    assert VideoSource(clips.make(tmp_path / "a.mkv", codec=codec)).quantiser is None

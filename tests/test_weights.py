@@ -41,6 +41,13 @@ GAIN_SET14_DB = {("eagcl", 4): 1.4}
 FACTOR = 28
 """Of x264, which encodes what the weights for compressed pictures are measured on."""
 
+GAIN_COMPRESSED_DB = 0.25
+"""PSNR-Y of the fidelity weights for compressed pictures, over bicubic and over those for clean
+ones, on pictures that x264 encoded, at least."""
+
+LPIPS_SHARE_COMPRESSED = 0.95
+"""LPIPS there of the perception weights for compressed pictures against those for clean ones."""
+
 LPIPS_SHARE = 0.55
 """LPIPS of the perception weights against bicubic's, at most."""
 

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from srpipe.errors import ConfigError, WeightsError
+from training.recipe import default
 
 
 class Part(Protocol):
@@ -102,7 +103,7 @@ def restore(
 def _same(saved: dict[str, Any], now: dict[str, Any], free: frozenset[str]) -> None:
     for section, entries in now.items():
         for key, value in entries.items():
-            before = saved.get(section, {}).get(key)
+            before = saved.get(section, {}).get(key, default(section, key))
             if f"{section}.{key}" not in free and before != value:
                 raise ConfigError(
                     f"this run was begun with {section}.{key} = {before}, not {value}; set it back"

@@ -3,10 +3,10 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -155,10 +155,12 @@ def load(
     )
     frames = None
     if data.h264[1]:
+        from training import h264  # with PyAV, which all else in training does without
+
         frames = kept(
-            data.cache / f"{stem}-x{scale}-{data.reduction}-h264.u8",
-            f"{mark} {scale} {data.reduction} {REVISION} {data.h264} {data.noise}",
-            told("frames of videos", _filmed(high, scale, data, device), each=TAKES),
+            data.cache / f"{stem}-x{scale}-{data.reduction}-h264-{_spelled(data)}.u8",
+            f"{mark} {scale} {data.reduction} {REVISION} {_spelled(data)} {TAKES} {h264.REVISION}",
+            told("frames of videos", _taken(h264.filmed, high, scale, data, device), each=TAKES),
         )
     train, apart = _split(data, paths, low)
     _check_window(scale, low, [(i, paths[i]) for i in apart[:VALIDATED]])
@@ -250,15 +252,29 @@ def _cropped(high: Pack, scale: int) -> Iterator[Tensor]:
     return (cropped(high.image(i), scale) for i in range(len(high)))
 
 
-def _filmed(high: Pack, scale: int, data: recipe.Data, device: torch.device) -> Iterator[Tensor]:
-    """Each image in low resolution as a frame of a video, `TAKES` times."""
-    from training.h264 import filmed  # with PyAV, which all else in training does without
+def _taken(
+    filmed: Callable[..., Tensor],
+    high: Pack,
+    scale: int,
+    data: recipe.Data,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Each image in low resolution as a frame of a video, `TAKES` times, all of these at once."""
 
-    chance = Generator().manual_seed(0)
-    how: dict[str, Any] = {"factors": data.h264, "noise": data.noise, "chance": chance}
-    for image in _cropped(high, scale):
-        for _take in range(TAKES):
-            yield filmed(image.to(device), scale, data.reduction, **how).cpu()
+    def take(image: Tensor, seed: int) -> Tensor:
+        chance = Generator().manual_seed(seed)
+        how = {"factors": data.h264, "noise": data.noise, "chance": chance}
+        return filmed(image, scale, data.reduction, **how).cpu()
+
+    with ThreadPoolExecutor() as pool:
+        for number, image in enumerate(_cropped(high, scale)):
+            seeds = range(number * TAKES, (number + 1) * TAKES)
+            yield from pool.map(take, [image.to(device)] * TAKES, seeds)
+
+
+def _spelled(data: recipe.Data) -> str:
+    """What a video is encoded with, and the noise before that, as a part of a file's name."""
+    return "-".join(f"{each:g}" for each in (*data.h264, *data.noise))
 
 
 def _told(

@@ -9,9 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from srpipe import zoo
-from srpipe.errors import SrpipeError
+from srpipe.errors import ConfigError, SrpipeError
 from srpipe.evaluation import Evaluation, evaluate
 from srpipe.settings import EvalSettings, add_options, from_options
+
+
+def check_source(card: zoo.Card, settings: EvalSettings) -> None:
+    """See that weights are recorded as measured on the pictures that they are for.
+
+    Raises
+    ------
+    ConfigError
+        If they are for compressed pictures and these are not, or the other way round.
+    """
+    if (card.source == "compressed") != bool(settings.h264 or settings.jpeg):
+        other = "use" if card.source == "compressed" else "leave out"
+        raise ConfigError(
+            f"{card.stem} is for {card.source} pictures, so these figures are not for its card;"
+            f" {other} --h264 and --jpeg, or leave out --record"
+        )
 
 
 def record(found: Evaluation, model: str, card: zoo.Card) -> None:
@@ -37,10 +53,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         settings = from_options(EvalSettings, args)
+        entries = [
+            zoo.find(name, scale=settings.scale, folder=settings.weights)
+            for name in (settings.model if args.record else ())
+        ]
+        for card in (card for entry in entries for card in entry.cards.values()):
+            check_source(card, settings)
         found = evaluate(args.paths, settings)
         print(found.markdown())
-        for name in settings.model if args.record else ():
-            entry = zoo.find(name, scale=settings.scale, folder=settings.weights)
+        for entry in entries:
             for card in entry.cards.values():
                 record(found, entry.model, card)
     except SrpipeError as error:

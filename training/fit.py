@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ FREE = frozenset(
     }
 )
 """What of a recipe may change when a run goes on: nothing that an iteration depends on."""
+
+
+FIRST_PASS = timedelta(days=1)
+"""How long processes wait at most for the first one, which reads the pictures."""
 
 
 def fit(recipe: Recipe, folder: Path) -> Path | None:
@@ -126,7 +131,9 @@ def launched(recipe: Recipe) -> Fabric:
         precision = "bf16-mixed" if best(device) == "bf16" else "32-true"
     # The last layers of a gradient branch that no loss asks for get no gradient.
     unused = not recipe.losses.gradient_branch
-    strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
+    strategy = DDPStrategy(
+        broadcast_buffers=False, find_unused_parameters=unused, timeout=FIRST_PASS
+    )
     fabric = Fabric(
         accelerator="auto",
         devices=run.devices,

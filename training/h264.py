@@ -7,6 +7,9 @@ from srpipe.codecs import h264
 from srpipe.pixels import from_unit, to_unit
 from training.degrade import REDUCTIONS, noisy
 
+REVISION = 1
+"""Of what `filmed` does: frames that were kept in a file by others are made anew."""
+
 FRAMES = 6
 """Of a clip; which of them is the picture is drawn, so that it may be an I, a P or a B frame."""
 

@@ -3,7 +3,7 @@
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -172,6 +172,11 @@ class Recipe:
                     f"the loss {name} needs patches of {side} px or more, not {self.data.patch};"
                     f" set data.patch, or losses.{name} = 0"
                 )
+        if self.model.source == "compressed" and not (self.data.h264[1] or self.data.jpeg[1]):
+            raise ConfigError(
+                "a network for compressed pictures has to see some; set data.h264 or data.jpeg, or"
+                " model.source = clean"
+            )
         if self.critic.game == "wgan-gp" and self.critic.norm != "none":
             raise ConfigError(
                 "the penalty of wgan-gp is of every image alone, and batch norm mixes them; set"
@@ -269,6 +274,14 @@ def to_dict(recipe: Any) -> dict[str, Any]:
         for f in fields(recipe)
         for value in [getattr(recipe, f.name)]
     }
+
+
+def default(section: str, key: str) -> Any:
+    """What an entry is where a recipe, or a checkpoint of before it was there, leaves it out."""
+    kind = get_type_hints(Recipe).get(section)
+    found = (each.default for each in fields(kind) if each.name == key) if kind else iter(())
+    value = next(found, None)
+    return None if value is MISSING else _plain(value)
 
 
 def _plain(value: Any) -> Any:

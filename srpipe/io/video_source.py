@@ -1,7 +1,6 @@
 """Reading video: every frame once, in the order and at the time in which it is shown."""
 
 import math
-import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
 
@@ -66,7 +64,6 @@ class VideoSource:
     rotation : degrees counterclockwise by which a player turns the picture
     display_matrix : the same as libav's nine numbers; None where there is none
     sample_aspect_ratio : width of a pixel divided by its height; None where the file has none
-    quantiser : of H.264, in the mean over the first frame, 0 to 51; None of others
     hdr : libav's mastering display and light level records of the first frame, by name
 
     Raises
@@ -170,10 +167,6 @@ class VideoSource:
         self.duration_s = _claimed_seconds(container, stream)
 
     def _read_first_frame(self, container: InputContainer) -> None:
-        if self.codec == "h264":
-            container.streams[self.index].codec_context.options = {
-                "export_side_data": "venc_params"
-            }
         try:
             picture = next(self._decoded(container), None)
         except TruncatedError:
@@ -190,9 +183,8 @@ class VideoSource:
         self.rotation = int(picture.rotation) if self.display_matrix else 0
         if abs(self.rotation) > 180:  # libav's way to say that the matrix is not a turn at all
             self.display_matrix, self.rotation = None, 0
-        self.quantiser = _quantiser(picture)
         names = (SideData.MASTERING_DISPLAY_METADATA, SideData.CONTENT_LIGHT_LEVEL)
-        self.hdr = {kind.name: data for kind, data in _sides(picture).items() if kind in names}
+        self.hdr = {kind.name: data for kind, data in sides(picture).items() if kind in names}
         self._seen.clear()
         self._note_first(picture, stored)
         self._standing = dict(self._seen)
@@ -224,7 +216,7 @@ class VideoSource:
         """Say what of a picture changes, or does not go over, apart from its samples."""
         if picture.interlaced_frame:
             self._note(INTERLACED[self.deinterlace])
-        for what in NOT_WRITTEN.keys() & _sides(picture).keys():
+        for what in NOT_WRITTEN.keys() & sides(picture).keys():
             self._note(f"{NOT_WRITTEN[what]} cannot be written and is left out")
 
     def _decoded(
@@ -437,7 +429,7 @@ def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    found = _sides(picture).get(SideData.DISPLAYMATRIX)
+    found = sides(picture).get(SideData.DISPLAYMATRIX)
     if found:
         return tuple(memoryview(found).cast("i"))
     if not picture.rotation:
@@ -447,24 +439,12 @@ def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
     return across, -down, 0, down, across, 0, 0, 0, 1 << 30
 
 
-def _sides(picture: av.VideoFrame) -> dict[SideData, bytes]:
+def sides(picture: av.VideoFrame) -> dict[SideData, bytes]:
     """What comes with a picture; nothing where there is of a kind that PyAV lacks, such as EXIF."""
     try:
         return {side.type: bytes(side) for side in cast(Any, picture.side_data)}
     except ValueError:
         return {}
-
-
-def _quantiser(picture: av.VideoFrame) -> float | None:
-    """The mean over a picture that was decoded with `venc_params` among the side data."""
-    data = _sides(picture).get(SideData.VIDEO_ENC_PARAMS)
-    if not data:
-        return None
-    # libav's AVVideoEncParams, and for each block an AVVideoBlockParams, whose last number is asked
-    count, start, step, _kind, base = struct.unpack_from("@INNii", data)
-    if not count:
-        return float(base)
-    return base + float(np.ndarray(count, np.int32, data, start + 4 * 4, step).mean())
 
 
 def _start(container: InputContainer) -> Fraction:

@@ -1,21 +1,29 @@
 """Whether it shows what a codec left of an input, and which network is made for that."""
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
 from srpipe import zoo
 from srpipe.io.picture import Picture
 from srpipe.io.video import VideoSource
+from srpipe.io.video_quantiser import quantiser
 
-QUANTISER = 24
+END = " is made for that"
+"""Of a notice that advises a network."""
+
+QUANTISER = 26
 """Of H.264, from which a network for clean pictures makes more of damage than of detail."""
 
-QUALITY = 85
+QUALITY = 80
 """Of JPEG, up to which they do."""
 
 
 def of_video(source: VideoSource, entry: zoo.Entry) -> tuple[str, ...]:
     """A sentence for who enlarges a strongly compressed video with a network for clean ones."""
-    if source.quantiser is None or source.quantiser < QUANTISER:
+    found = quantiser(source)
+    if found is None or found < QUANTISER:
         return ()
-    return _advice(f"H.264 with a quantiser of {source.quantiser:.0f} (0 to 51)", entry)
+    return _advice(f"H.264 with a quantiser of {found:.0f} (0 to 51)", entry)
 
 
 def of_picture(picture: Picture, entry: zoo.Entry) -> tuple[str, ...]:
@@ -29,7 +37,12 @@ def _advice(what: str, entry: zoo.Entry) -> tuple[str, ...]:
     other = zoo.made_for("compressed", entry)
     if other is None:
         return ()
-    return (
-        f"{what}: the blocks and rings that this left are enlarged as well; --model"
-        f" {zoo.shortest(other)} is made for that",
-    )
+    advice = f"--model {zoo.shortest(other)}{END}"
+    return (f"{what}: the blocks and rings that this left are enlarged as well; {advice}",)
+
+
+def of_files(notices: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """A sentence for each network that the notices of some files advise."""
+    advised = (each.rpartition("; ")[2] for every in notices for each in every)
+    counts = Counter(each for each in advised if each.endswith(END))
+    return tuple(f"{n} of the files are strongly compressed; {each}" for each, n in counts.items())

@@ -32,7 +32,7 @@ from srpipe.errors import (
 )
 from srpipe.io import FORMATS, OTHER_PICTURES, format_for
 from srpipe.io.video import suffix_for
-from srpipe.jobs import picture, raster, trusted, video
+from srpipe.jobs import compressed, picture, raster, trusted, video
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import (
     OF_ONE_UNIT,
@@ -256,8 +256,12 @@ def run(plan: FolderPlan, *, report: Report, cancelled: threading.Event) -> Fold
         failures = {name: error for name, error in order.items() if error is not None}
         lines = _lines(plan, journal, failures)
         manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    noted = sum(bool(line.get("notices")) for line in lines)
-    more = (f"there are notices on {noted} of the files in {plan.target / MANIFEST}",)
+    notices = [line.get("notices") or () for line in lines]
+    noted = sum(map(bool, notices))
+    more = (
+        *compressed.of_files(notices),
+        f"there are notices on {noted} of the files in {plan.target / MANIFEST}",
+    )
     result = FolderResult(
         source=plan.source,
         target=plan.target,

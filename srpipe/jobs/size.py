@@ -63,7 +63,7 @@ def label(settings: RunSettings, entry: zoo.Entry) -> str:
     """The model as it was typed, or a file's own name, and how large it makes: ``eagcl_x4``."""
     much = settings.size or f"x{settings.scale or entry.scale:g}"
     name = entry.name if zoo.is_file(settings.model) else settings.model
-    return f"{name.removesuffix(f'-x{entry.scale}')}_{much}"
+    return f"{zoo.called(entry) if name == entry.name else name}_{much}"
 
 
 def _times(side: int, times: float, even: bool) -> int:

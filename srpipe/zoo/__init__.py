@@ -1,6 +1,17 @@
 """The weights that come with srpipe, and how to find others."""
 
-from srpipe.zoo.entry import Entry, Loaded, entries, find, is_file, load, made_for, scales, shortest
+from srpipe.zoo.entry import (
+    Entry,
+    Loaded,
+    called,
+    entries,
+    find,
+    is_file,
+    load,
+    made_for,
+    scales,
+    shortest,
+)
 from srpipe.zoo.store import (
     SHIPPED,
     STAGES,
@@ -18,6 +29,7 @@ __all__ = [
     "Card",
     "Entry",
     "Loaded",
+    "called",
     "cards",
     "entries",
     "find",

@@ -58,7 +58,7 @@ class Entry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it is found by where `find` has no other of that name before it, shortest first."""
+        """What it is called, shortest first; `find` may know another by a short name."""
         if not self.cards:
             return (self.model,)
         card, end = self.card, ending(self.card.source)
@@ -189,13 +189,20 @@ def shortest(entry: Entry) -> str:
     return next(name for name in entry.names if find(name, folder=folder).name == entry.name)
 
 
+def called(entry: Entry) -> str:
+    """A network's name without its scale."""
+    return entry.names[1] if entry.cards else entry.name.removesuffix(f"-x{entry.scale}")
+
+
 def made_for(source: str, entry: Entry) -> Entry | None:
-    """The same network with weights for another source, beside its own; None if there are none."""
+    """A network of equal scale for another source: the same one if it has weights for that."""
     if is_file(entry.model) or entry.card.source == source:
         return None
     card = entry.card
-    name = network_name(card.family, card.preset, card.scale, source)
-    return next((each for each in entries(card.folder) if each.name == name), None)
+    same = network_name(card.family, card.preset, card.scale, source)
+    known = [each for each in entries(card.folder) if each.card.source == source]
+    fitting = [each for each in known if each.scale == entry.scale]
+    return next((each for each in fitting if each.name == same), fitting[0] if fitting else None)
 
 
 def load(

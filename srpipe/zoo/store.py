@@ -109,6 +109,10 @@ class Card:
             raise WeightsError(
                 f"{path} is no weights card ({error}); remove or replace it"
             ) from error
+        if card.source not in SOURCES:
+            raise WeightsError(
+                f"{path} is for a source {card.source!r}, of which this version knows nothing"
+            )
         if card.family not in MODELS:
             raise WeightsError(f"{path} is for a model {card.family!r} that this version lacks")
         return card
