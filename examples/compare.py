@@ -3,10 +3,12 @@
 Side by side: bicubic, the fidelity weights, the perception weights, the truth; below them the
 gradient map of each, that of the fidelity weights as the network's own branch predicts it. In the
 second file: bicubic, the fidelity weights of every network, the truth. In the third, of the picture
-as x264 leaves it: bicubic, the network for clean pictures, the one for compressed ones, the truth.
+as JPEG leaves it, and larger as x264 does: bicubic, the network for clean pictures, the one for
+compressed ones, the truth.
 """
 
 import sys
+from functools import partial
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -15,7 +17,7 @@ from torch import Tensor
 from srpipe import codecs, zoo
 from srpipe.gradients import gradient_map
 from srpipe.pixels import from_unit, to_unit
-from srpipe.resample import enlarge, reduce
+from srpipe.resample import enlarge, low_resolution, reduce
 
 SIDE = 224
 COLUMNS = 4
@@ -78,11 +80,18 @@ def families(truth: Tensor, low: Tensor) -> Image.Image:
     return image
 
 
-def sources(truth: Tensor, low: Tensor) -> Image.Image:
-    """What networks for clean and for compressed pictures make of a compressed one."""
-    (left,) = codecs.h264([low], 30)
-    networks = [zoo.load(name, scale=4).network for name in ("eagcl", "eagcl-compressed")]
-    return sheet([[enlarge(left, 4), *(network(left) for network in networks), truth]])
+def sources(truth: Tensor) -> Image.Image:
+    """What networks for clean and for compressed pictures make of compressed ones."""
+    rows = []
+    for family, scale, codec in (
+        ("eagcl", 4, partial(codecs.jpeg, quality=50)),
+        ("rdam", 2, partial(codecs.h264, factor=30)),
+    ):
+        (low,) = codec([low_resolution(truth, scale)])
+        names = (family, f"{family}-compressed")
+        networks = [zoo.load(name, scale=scale, perception=0).network for name in names]
+        rows.append([enlarge(low, scale), *(network(low) for network in networks), truth])
+    return sheet(rows)
 
 
 def main(
@@ -92,9 +101,9 @@ def main(
     low = to_unit(from_unit(reduce(truth, 4), 8), 8)
     stages(truth, low).save(path)
     families(truth, low).save(second)
-    sources(truth, low).save(third)
+    sources(truth).save(third)
     print(f"{path}: bicubic, fidelity, perception, truth; below, their gradient maps")
-    print(f"{second}: every network; {third}: a compressed picture")
+    print(f"{second}: every network; {third}: compressed pictures")
 
 
 if __name__ == "__main__":
