@@ -95,6 +95,17 @@ def test_a_video_is_encoded_as_one_and_each_picture_by_itself(tmp_path, data, mo
     assert calls == [[30, 3], [30, 1], [30, 1]]
 
 
+def test_each_frame_that_was_encoded_is_compared_with_its_own_truth(tmp_path):
+    """Hardly anything is lost at a factor of 1, and every frame of the clip is another."""
+    clip = make(tmp_path / "clip.mp4")
+    clean, coded = (
+        evaluate([clip], EvalSettings(model=("rdam",), scale=2, h264=factor)).rows[0]
+        for factor in (None, 1)
+    )
+    for name, found in coded.pictures.items():
+        assert found["psnr_y"] == pytest.approx(clean.pictures[name]["psnr_y"], abs=1)
+
+
 def test_a_picture_is_reported_when_it_is_measured_and_not_when_it_is_read(tmp_path, monkeypatch):
     """An encoder takes many pictures before it gives the first."""
     clip, events = make(tmp_path / "clip.mp4"), []
