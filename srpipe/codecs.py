@@ -14,12 +14,15 @@ from torch import Tensor
 
 from srpipe import color
 from srpipe.errors import PixelError
+from srpipe.io import video_formats
+from srpipe.io.frames import Frame
 from srpipe.io.video_encoder import Encoding, started
 from srpipe.pixels import Layout, from_unit, rounded, to_unit
 
 RATE = 25
 """Frames per second that x264 is told; a constant rate factor is for these."""
 
+FORMAT = "yuv420p"
 LAYOUT = Layout(family="yuv", sub_y=2, sub_x=2, full_range=False, matrix=6)
 
 
@@ -57,21 +60,23 @@ def h264(frames: Iterable[Tensor], factor: int) -> Iterator[Tensor]:
     if first is None:
         return
     height, width = first.shape[-2:]
-    decoder = av.CodecContext.create("h264", "r")
+    decoder, planes = av.CodecContext.create("h264", "r"), video_formats.Planes("h264")
     decoder.thread_count = 1
-    for packet in _packets(_encoder(height, width, factor), chain([first], frames)):
+    for packet in _packets(_encoder(height, width, factor), chain([first], frames), first.shape):
         for found in decoder.decode(packet):
-            yield _picture(found)[..., :height, :width].to(first.device)
+            rgb = color.rgb_of(planes.taken(found)[0], LAYOUT)[..., :height, :width]
+            yield rounded(rgb.clamp(0, 1), 8).to(first.device)
 
 
-def _packets(encoder: av.VideoCodecContext, frames: Iterable[Tensor]) -> Iterator[av.Packet | None]:
+def _packets(
+    encoder: av.VideoCodecContext, frames: Iterable[Tensor], shape: torch.Size
+) -> Iterator[av.Packet | None]:
     """All packets, and None, by which a decoder knows the end."""
     for number, frame in enumerate(frames):
-        height, width = frame.shape[-2:]
-        if (height + height % 2, width + width % 2) != (encoder.height, encoder.width):
+        if frame.shape != shape:
             raise PixelError(
-                f"frame {number + 1} is {width} x {height} px and those before it are not; a video"
-                " is encoded at one size"
+                f"frame {number + 1} is {frame.shape[-1]} x {frame.shape[-2]} px and those before"
+                " it are not; a video is encoded at one size"
             )
         yield from encoder.encode(_frame(frame, number))
     yield from encoder.encode()
@@ -84,9 +89,7 @@ def _encoder(height: int, width: int, factor: int) -> av.VideoCodecContext:
     encoder.framerate, encoder.time_base = Fraction(RATE), Fraction(1, RATE)
     encoder.thread_count = 1
     options = {"crf": str(factor), "preset": "medium"}
-    started(
-        encoder, Encoding(codec="libx264", pix_fmt="yuv420p", layout=LAYOUT, options=options), {}
-    )
+    started(encoder, Encoding(codec="libx264", pix_fmt=FORMAT, layout=LAYOUT, options=options), {})
     return encoder
 
 
@@ -94,16 +97,7 @@ def _frame(picture: Tensor, number: int) -> av.VideoFrame:
     """In YUV, with even sides."""
     height, width = picture.shape[-2:]
     even = F.pad(picture, (0, width % 2, 0, height % 2), mode="replicate")
-    flat = torch.cat([plane.flatten() for plane in color.from_rgb(even, LAYOUT)]).cpu()
-    array = flat.view(-1, even.shape[-1]).numpy()
-    frame = av.VideoFrame.from_ndarray(array, format="yuv420p")
-    frame.pts = number
-    return frame
-
-
-def _picture(frame: av.VideoFrame) -> Tensor:
-    height, width = frame.height, frame.width
-    flat = torch.from_numpy(frame.to_ndarray().reshape(-1))
-    luma, *chroma = flat.split([height * width, *[height * width // 4] * 2])
-    planes = [luma.view(height, width), *(c.view(height // 2, width // 2) for c in chroma)]
-    return rounded(color.to_rgb(planes, LAYOUT).clamp(0, 1), 8)
+    planes = tuple(plane.cpu().numpy() for plane in color.from_rgb(even, LAYOUT))
+    made = video_formats.picture(Frame(planes=planes, layout=LAYOUT), FORMAT)
+    made.pts = number
+    return made

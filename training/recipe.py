@@ -202,22 +202,22 @@ BETAS: Range = (lambda x: all(0 <= each < 1 for each in x), "two of at least 0 a
 SHARE: Range = (lambda x: 0 <= x <= 1, "0 to 1")
 SEED: Range = (lambda x: -(2**63) <= x < 2**64, "a number of 64 bits")
 RISING: Range = (lambda x: 0 <= x[0] <= x[1] < math.inf, "the least, 0 or more, then the largest")
-QUALITIES: Range = (
-    lambda x: x == (0, 0) or 1 <= x[0] <= x[1] <= 100,
-    "the least and then the largest of 1 to 100, or 0 and 0",
-)
 
-FACTORS: Range = (
-    lambda x: x == (0, 0) or 1 <= x[0] <= x[1] <= 51,
-    "the least and then the largest of 1 to 51, or 0 and 0",
-)
+
+def _ends(most: int) -> Range:
+    """Of what is drawn from 1 to `most`; 0 and 0 where nothing is."""
+    return (
+        lambda x: x == (0, 0) or 1 <= x[0] <= x[1] <= most,
+        f"the least and then the largest of 1 to {most}, or 0 and 0",
+    )
+
 
 RANGES: dict[str, Range] = {
     "data.patch": FROM_1,
     "data.batch": FROM_1,
     "data.noise": RISING,
-    "data.jpeg": QUALITIES,
-    "data.h264": FACTORS,
+    "data.jpeg": _ends(100),
+    "data.h264": _ends(51),
     "critic.width": FROM_1,
     "critic.learning_rate": ABOVE_0,
     "critic.betas": BETAS,

@@ -3,6 +3,7 @@
 import struct
 from itertools import islice
 from statistics import median
+from typing import Any
 
 import av
 import numpy as np
@@ -25,7 +26,7 @@ def quantiser(source: VideoSource) -> float | None:
         return None
     try:
         with source.opened() as container:
-            stream = next(each for each in container.streams.video if each.index == source.index)
+            stream: Any = container.streams[source.index]
             stream.codec_context.options = {"export_side_data": "venc_params"}
             if source.duration_s and source.count != 1:
                 container.seek(int((source.start_s + source.duration_s / 2) * av.time_base))

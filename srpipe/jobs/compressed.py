@@ -15,28 +15,27 @@ QUANTISER = 26
 """Of H.264, from which a network for clean pictures makes more of damage than of detail."""
 
 QUALITY = 80
-"""Of JPEG, up to which they do."""
+"""Of JPEG, up to which it does."""
 
 
 def of_video(source: VideoSource, entry: zoo.Entry) -> tuple[str, ...]:
     """A sentence for who enlarges a strongly compressed video with a network for clean ones."""
-    found = quantiser(source)
-    if found is None or found < QUANTISER:
+    other = zoo.made_for("compressed", entry)
+    found = quantiser(source) if other else None
+    if other is None or found is None or found < QUANTISER:
         return ()
-    return _advice(f"H.264 with a quantiser of {found:.0f} (0 to 51)", entry)
+    return _advice(f"H.264 with a quantiser of {found:.0f} (0 to 51)", other)
 
 
 def of_picture(picture: Picture, entry: zoo.Entry) -> tuple[str, ...]:
     """A sentence for who enlarges a strongly compressed picture with a network for clean ones."""
     if picture.quality is None or picture.quality > QUALITY:
         return ()
-    return _advice(f"JPEG of a quality of about {picture.quality:.0f}", entry)
-
-
-def _advice(what: str, entry: zoo.Entry) -> tuple[str, ...]:
     other = zoo.made_for("compressed", entry)
-    if other is None:
-        return ()
+    return _advice(f"JPEG of a quality of about {picture.quality:.0f}", other) if other else ()
+
+
+def _advice(what: str, other: zoo.Entry) -> tuple[str, ...]:
     advice = f"--model {zoo.shortest(other)}{END}"
     return (f"{what}: the blocks and rings that this left are enlarged as well; {advice}",)
 

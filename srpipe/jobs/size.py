@@ -62,8 +62,8 @@ def aim(
 def label(settings: RunSettings, entry: zoo.Entry) -> str:
     """The model as it was typed, or a file's own name, and how large it makes: ``eagcl_x4``."""
     much = settings.size or f"x{settings.scale or entry.scale:g}"
-    name = entry.name if zoo.is_file(settings.model) else settings.model
-    return f"{zoo.called(entry) if name == entry.name else name}_{much}"
+    in_full = zoo.is_file(settings.model) or settings.model == entry.name
+    return f"{zoo.called(entry) if in_full else settings.model}_{much}"
 
 
 def _times(side: int, times: float, even: bool) -> int:
