@@ -299,13 +299,23 @@ def test_what_is_learned_in_bfloat16_is_close_to_float32(recipe):
     assert float(torch.cosine_similarity(*slopes, 0)) > 0.99
 
 
+def test_in_bfloat16_too_a_network_sees_pixels_in_full(recipe):
+    parts = Parts(how := recipe(run__precision="bf16-mixed"), launched(how))
+    seen = []
+    parts.lowered.register_forward_pre_hook(lambda _network, given: seen.append(given[0]))
+    low, high = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32)
+    step(parts, iter([(low, high)]), stop=False)
+    assert torch.equal(seen[0][: len(low)], low)
+    assert not torch.equal(low, low.bfloat16().float())
+
+
 def test_a_step_in_bfloat16_begins_with_what_the_step_before_came_to(recipe):
     how = recipe(run__precision="bf16-mixed", optimiser__learning_rate=0.1)
     parts = Parts(how, launched(how))
     given = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32)
     first = step(parts, iter([given]), stop=False)
-    with torch.no_grad():
-        wanted = l1(lower(parts.bare, torch.bfloat16)(given[0]), given[1])
+    # with gradients, as a step: without, a convolution and its activation are rounded once
+    wanted = l1(lower(parts.bare, torch.bfloat16)(given[0]), given[1]).detach()
     assert step(parts, iter([given]), stop=False)["l1"] == float(wanted) != first["l1"]
 
 

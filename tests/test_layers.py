@@ -6,16 +6,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from srpipe.models import MODELS, layers
-from srpipe.models.layers import Chain, PixelShuffle, PReLU, conv, in_one_step, leaky_conv
+from srpipe.models.layers import Chain, PReLU, SubPixel, conv, in_one_step, leaky_conv
 from srpipe.precision import lower
 
 CHAINS = {
     "leaky": lambda: Chain(conv(4, 8), nn.LeakyReLU(0.2), conv(8, 4)),
     "prelu": lambda: Chain(conv(4, 8), nn.PReLU(init=0.3), conv(8, 4), nn.PReLU(init=0.1)),
     "relu, strided": lambda: Chain(nn.Conv2d(4, 8, 3, stride=2, bias=False), nn.ReLU()),
-    "sub-pixel": lambda: Chain(conv(4, 16), nn.PixelShuffle(2), nn.LeakyReLU(0.1), conv(4, 4)),
+    "sub-pixel": lambda: Chain(SubPixel(4, 4, 2), nn.Identity(), nn.LeakyReLU(0.1), conv(4, 4)),
     "others": lambda: Chain(nn.PReLU(), conv(4, 4), nn.PReLU(4), conv(4, 4), nn.Sigmoid()),
 }
+
+LAYOUTS = torch.contiguous_format, torch.channels_last
 
 one_step = pytest.mark.skipif(layers._ONE_STEP is None, reason="no kernel that does both at once")
 
@@ -26,8 +28,9 @@ def seed():
 
 
 @pytest.mark.parametrize("make", CHAINS.values(), ids=CHAINS)
-def test_a_chain_is_its_layers_in_a_row(make):
-    chain, x = make(), torch.randn(2, 4, 9, 7)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_chain_is_its_layers_in_a_row(make, layout):
+    chain, x = make().to(memory_format=layout), torch.randn(2, 4, 9, 7).to(memory_format=layout)
     wanted = x
     for layer in chain:
         wanted = layer(wanted)
@@ -57,6 +60,7 @@ def test_the_layers_after_a_convolution_are_left_out_only_where_it_does_their_wo
         layer.register_forward_hook(lambda layer, *_: done.append(layer))
     with torch.no_grad():
         chain(torch.randn(1, 4, 8, 8).bfloat16())
+    done += [layer for layer in chain if isinstance(layer, nn.Identity)]
     skipped = [layer for layer in chain if layer not in done]
     slopes = (nn.Conv2d, nn.LeakyReLU, nn.ReLU, nn.PReLU)
     assert all(isinstance(layer, slopes) for layer in skipped)
@@ -107,14 +111,26 @@ def test_prelu_learns_as_pytorchs_does(low):
         assert float(got.abs().max()) > 0
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("step", [2, 3])
-def test_the_sub_pixel_layer_learns_as_pytorchs(step, layout):
-    x = torch.randn(2, 5 * step**2, 4, 3).to(memory_format=layout)
-    weight = torch.randn(2, 5, 4 * step, 3 * step)
+def test_the_sub_pixel_layer_is_a_convolution_and_a_pixel_shuffle_and_learns_as_they_do(
+    step, layout
+):
+    layer = SubPixel(4, 5, step).to(memory_format=layout)
+    apart = nn.Sequential(conv(4, 5 * step**2), nn.PixelShuffle(step))
+    apart[0].load_state_dict(layer.state_dict())
+    x = torch.randn(2, 4, 6, 7).to(memory_format=layout)
+    weight = torch.randn(2, 5, 6 * step, 7 * step)
     found = []
-    for layer in (nn.PixelShuffle(step), PixelShuffle(step)):
+    for made in (apart, layer):
         given = x.clone().requires_grad_()
-        (layer(given) * weight).sum().backward()
-        found.append((layer(given), given.grad))
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        out = made(given)
+        (out * weight).sum().backward()
+        found.append((out, given.grad, *(p.grad for p in made.parameters())))
+    for wanted, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_sub_pixel_layer_makes_whole_lines_where_it_is_given_such():
+    x = torch.randn(2, 4, 6, 7).to(memory_format=torch.channels_last)
+    assert SubPixel(4, 5, 2)(x).is_contiguous(memory_format=torch.channels_last)

@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision, Precision
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities import rank_zero_only
 
-from srpipe.device import keep_freed_memory
+from srpipe.device import devices, keep_freed_memory
 from srpipe.errors import SrpipeError
 from srpipe.precision import best
 from training import checkpoint, data
@@ -46,6 +47,18 @@ FREE = frozenset(
     }
 )
 """What of a recipe may change when a run goes on: nothing that an iteration depends on."""
+
+
+class Mixed(MixedPrecision):
+    """Fabric's, but that networks are given pixels in full, as they are when they enlarge.
+
+    Fabric's own rounds them to bfloat16, by up to half a level of 8 bits, and with them the bicubic
+    image that a network adds to.
+    """
+
+    def convert_input(self, data: Any) -> Any:
+        """What it is given."""
+        return data
 
 
 FIRST_PASS = timedelta(days=1)
@@ -125,9 +138,9 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
 def launched(recipe: Recipe) -> Fabric:
     """The devices that a recipe asks for; for several, other processes are begun."""
     run = recipe.run
+    device = torch.device(devices()[0])
     precision: Any = run.precision
     if precision == "auto":
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         precision = "bf16-mixed" if best(device) == "bf16" else "32-true"
     # The last layers of a gradient branch that no loss asks for get no gradient.
     unused = not recipe.losses.gradient_branch
@@ -135,10 +148,10 @@ def launched(recipe: Recipe) -> Fabric:
         broadcast_buffers=False, find_unused_parameters=unused, timeout=FIRST_PASS
     )
     fabric = Fabric(
-        accelerator="auto",
+        accelerator=device.type,
         devices=run.devices,
         strategy=strategy if run.devices > 1 else "auto",
-        precision=precision,
+        plugins=Precision() if precision == "32-true" else Mixed(precision, device.type),
     )
     fabric.launch()
     return fabric

@@ -69,16 +69,13 @@ class Pack:
         part of the index, so a batch is one gather.
         """
         line = torch.arange(size, device=self.pixels.device)
-        rows, columns = line.view(1, -1, 1), line.view(1, 1, -1)
-        swap, up, over = ((turns >> bit & 1).bool().view(-1, 1, 1) for bit in range(3))
-        y, x = torch.where(swap, columns, rows), torch.where(swap, rows, columns)
-        y, x = torch.where(up, size - 1 - y, y), torch.where(over, size - 1 - x, x)
-        y, x = y + tops.view(-1, 1, 1), x + lefts.view(-1, 1, 1)
-        pixel = self.starts[chosen].view(-1, 1, 1) + 3 * (
-            y * self.widths[chosen].view(-1, 1, 1) + x
-        )
-        channel = torch.arange(3, device=pixel.device)
-        batch = self.pixels[pixel.unsqueeze(-1) + channel]  # (N, size, size, 3)
+        swap, up, over = ((turns >> bit & 1).bool().view(-1, 1) for bit in range(3))
+        back = line.flip(0)
+        down = self.widths[chosen].view(-1, 1) * (tops.view(-1, 1) + torch.where(up, back, line))
+        across = lefts.view(-1, 1) + torch.where(over, back, line)  # pixels, as `down`: (N, size)
+        rows, columns = torch.where(swap, across, down), torch.where(swap, down, across)
+        pixel = (self.starts[chosen].view(-1, 1) + 3 * rows).unsqueeze(2) + 3 * columns.unsqueeze(1)
+        batch = self.pixels.unfold(0, 3, 1)[pixel]  # (N, size, size, 3)
         return to_unit(batch, 8).permute(0, 3, 1, 2)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srpipe.gradients import gradient_map
-from srpipe.models.layers import Chain, PixelShuffle, conv, in_full, near_zero
+from srpipe.models.layers import Chain, SubPixel, conv, in_full, near_zero
 from srpipe.models.spec import ModelSpec
 from srpipe.resample import enlarge
 
@@ -159,8 +159,8 @@ def _encoder(width: int) -> Chain:
 def _enlarger(width: int, part: int, rule: WidthRule) -> nn.Sequential:
     """Features (N, width, H, W) to (N, part, 2 H, 2 W)."""
     if rule == "drn":
-        return nn.Sequential(conv(width, 4 * width), PixelShuffle(2), conv(width, part))
-    return nn.Sequential(conv(width, 4 * part), PixelShuffle(2), conv(part, part, 1))
+        return nn.Sequential(SubPixel(width, width, 2), nn.Identity(), conv(width, part))
+    return nn.Sequential(SubPixel(width, part, 2), nn.Identity(), conv(part, part, 1))
 
 
 class GPSR(nn.Module):
