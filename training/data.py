@@ -1,7 +1,6 @@
 """A folder of pictures as training pairs on the device, and random batches drawn from them."""
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from torch import Generator, Tensor
 from srpipe.errors import ConfigError, MediaError
 from srpipe.metrics import WINDOW
 from training import recipe
+from training.clock import Every
 from training.degrade import REDUCTIONS, REVISION, as_tensor, cropped, noisy, recompressed
 from training.pack import Pack, kept
 from training.pictures import (
@@ -142,25 +142,31 @@ def load(
     stem = f"{data.folder.resolve().name}-{whole[:8]}"
     mark = _fingerprint(data.folder, paths)
     told = partial(_told, count=len(paths), tell=tell)
-    high = kept(data.cache / f"{stem}.u8", mark, told("pictures decoded", map(read_image, paths)))
+
+    def decoded(first: int) -> Iterable[Tensor]:
+        return map(read_image, paths[first:])
+
+    high = kept(data.cache / f"{stem}.u8", mark, told("pictures decoded", decoded))
     _check_patch(data.patch, scale, high, paths)
     shrink = REDUCTIONS[data.reduction]
+
+    def reduced(first: int) -> Iterable[Tensor]:
+        return (shrink(image.to(device), scale).cpu() for image in _cropped(high, scale, first))
+
     low = kept(
         data.cache / f"{stem}-x{scale}-{data.reduction}.u8",
         f"{mark} {scale} {data.reduction} {REVISION}",
-        told(
-            "pictures reduced",
-            (shrink(image.to(device), scale).cpu() for image in _cropped(high, scale)),
-        ),
+        told("pictures reduced", reduced),
     )
     frames = None
     if data.h264[1]:
         from training import h264  # with PyAV, which all else in training does without
 
+        filmed = partial(_taken, h264.filmed, high, scale, data, device)
         frames = kept(
             data.cache / f"{stem}-x{scale}-{data.reduction}-h264-{_spelled(data)}.u8",
             f"{mark} {scale} {data.reduction} {REVISION} {_spelled(data)} {TAKES} {h264.REVISION}",
-            told("frames of videos", _taken(h264.filmed, high, scale, data, device), each=TAKES),
+            told("frames of videos", filmed, each=TAKES),
         )
     train, apart = _split(data, paths, low)
     _check_window(scale, low, [(i, paths[i]) for i in apart[:VALIDATED]])
@@ -248,8 +254,8 @@ def _validated(
     return _disturbed(as_tensor(low), data, chance), as_tensor(high)
 
 
-def _cropped(high: Pack, scale: int) -> Iterator[Tensor]:
-    return (cropped(high.image(i), scale) for i in range(len(high)))
+def _cropped(high: Pack, scale: int, first: int) -> Iterator[Tensor]:
+    return (cropped(high.image(i), scale) for i in range(first, len(high)))
 
 
 def _taken(
@@ -258,8 +264,12 @@ def _taken(
     scale: int,
     data: recipe.Data,
     device: torch.device,
+    first: int,
 ) -> Iterator[Tensor]:
-    """Each image in low resolution as a frame of a video, `TAKES` times, all of these at once."""
+    """Each image in low resolution as a frame of a video, `TAKES` times, all of these at once.
+
+    Those from the number ``first`` on.
+    """
 
     def take(image: Tensor, seed: int) -> Tensor:
         chance = Generator().manual_seed(seed)
@@ -267,9 +277,10 @@ def _taken(
         return filmed(image, scale, data.reduction, **how).cpu()
 
     with ThreadPoolExecutor() as pool:
-        for number, image in enumerate(_cropped(high, scale)):
-            seeds = range(number * TAKES, (number + 1) * TAKES)
-            yield from pool.map(take, [image.to(device)] * TAKES, seeds)
+        begun = first // TAKES
+        for number, image in enumerate(_cropped(high, scale, begun), begun):
+            seeds = range(max(number * TAKES, first), (number + 1) * TAKES)
+            yield from pool.map(take, [image.to(device)] * len(seeds), seeds)
 
 
 def _spelled(data: recipe.Data) -> str:
@@ -278,15 +289,23 @@ def _spelled(data: recipe.Data) -> str:
 
 
 def _told(
-    what: str, images: Iterable[Tensor], *, count: int, tell: Callable[[str], None], each: int = 1
-) -> Iterator[Tensor]:
-    """The images, and every few seconds how many of them there were."""
-    told = time.monotonic()
-    for done, image in enumerate(images, 1):
-        yield image
-        if time.monotonic() - told > TOLD_EVERY_S:
-            tell(f"{what}: {done} of {count * each}")
-            told = time.monotonic()
+    what: str,
+    images: Callable[[int], Iterable[Tensor]],
+    *,
+    count: int,
+    tell: Callable[[str], None],
+    each: int = 1,
+) -> Callable[[int], Iterator[Tensor]]:
+    """The images from a number on, and every few seconds how many of them there were."""
+
+    def found(first: int) -> Iterator[Tensor]:
+        due = Every(TOLD_EVERY_S)
+        for done, image in enumerate(images(first), first + 1):
+            yield image
+            if due():
+                tell(f"{what}: {done} of {count * each}")
+
+    return found
 
 
 def _share(data: recipe.Data) -> float:

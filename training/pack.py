@@ -2,14 +2,22 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import platform
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+import psutil
 import torch
 from torch import Tensor
 
 from srpipe.pixels import to_unit
+from training.clock import Every
+
+NOTED_EVERY_S = 10
+"""How much of the work on a file is lost at most where it is stopped."""
 
 
 @dataclass(frozen=True)
@@ -79,24 +87,31 @@ class Pack:
         return to_unit(batch, 8).permute(0, 3, 1, 2)
 
 
-def kept(path: Path, fingerprint: str, images: Iterable[Tensor]) -> Pack:
+def kept(path: Path, fingerprint: str, images: Callable[[int], Iterable[Tensor]]) -> Pack:
     """The pack in a file, mapped into memory; written first where it is not of this fingerprint.
+
+    Where writing it was stopped before, on this computer, it is gone on with.
 
     Parameters
     ----------
     path : of the pixels; beside it stands what they are, in JSON
-    images : uint8 (H, W, 3) each; looked at only where the file has to be written
+    images : those from one number on, uint8 (H, W, 3) each; asked for only where the file has to be
+        written
     """
     index = path.with_suffix(".json")
-    facts = _facts(index)
-    if facts.get("fingerprint") != fingerprint or not path.exists():
+    if _facts(index).get("fingerprint") != fingerprint or not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"fingerprint": fingerprint, "sizes": _write(path, images)}
-        part = index.with_name(f"{index.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(facts))
-        os.replace(part, index)
+        index.unlink(missing_ok=True)  # which would speak of other pixels
+        part, facts = _adopted(path, fingerprint)
+        _complete(part, facts, images)
+        os.replace(part, path)
+        os.replace(_index(part), index)
     pixels = torch.from_file(str(path), size=path.stat().st_size, dtype=torch.uint8)
-    return Pack.over(pixels, facts["sizes"])
+    return Pack.over(pixels, _facts(index)["sizes"])
+
+
+def _index(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
 
 
 def _facts(index: Path) -> dict:
@@ -106,17 +121,54 @@ def _facts(index: Path) -> dict:
         return {}
 
 
-def _write(path: Path, images: Iterable[Tensor]) -> list[list[int]]:
-    """Write pixels one image after the other, whole or not at all; the images' sizes."""
-    sizes = []
-    path.with_suffix(".json").unlink(missing_ok=True)  # which would speak of other pixels
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            for image in images:
-                sizes.append(list(image.shape[:2]))
+def _adopted(path: Path, fingerprint: str) -> tuple[Path, dict]:
+    """Where this process writes a file, and what is there: what one that is no more has left.
+
+    What such processes have left of other images is removed.
+    """
+    own = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.part")
+    begun = re.compile(re.escape(f"{path.name}.{platform.node()}-") + r"(\d+)\.part")
+    facts = {"fingerprint": fingerprint, "sizes": []}
+    for part in sorted(path.parent.iterdir()):
+        whose = begun.fullmatch(part.name)
+        if whose is None or (part != own and psutil.pid_exists(int(whose[1]))):
+            continue
+        left = _facts(_index(part))
+        serves = left.get("fingerprint") == fingerprint and _bytes(left) <= part.stat().st_size
+        if serves and len(left["sizes"]) > len(facts["sizes"]):
+            os.replace(part, own)
+            os.replace(_index(part), _index(own))
+            facts = left
+        elif part != own:
+            part.unlink()
+            _index(part).unlink(missing_ok=True)
+    return own, facts
+
+
+def _bytes(facts: dict) -> int:
+    return sum(3 * height * width for height, width in facts["sizes"])
+
+
+def _complete(part: Path, facts: dict, images: Callable[[int], Iterable[Tensor]]) -> None:
+    """Write the pixels that are missing, and now and then down what is there."""
+    sizes, due = facts["sizes"], Every(NOTED_EVERY_S)
+    with part.open("r+b" if sizes else "wb") as file:
+        file.truncate(_bytes(facts))
+        file.seek(0, os.SEEK_END)
+        try:
+            for image in images(len(sizes)):
                 file.write(image.contiguous().numpy().tobytes())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return sizes
+                sizes.append(list(image.shape[:2]))
+                if due():
+                    _note(file, _index(part), facts)
+        finally:
+            _note(file, _index(part), facts)
+
+
+def _note(file: BinaryIO, index: Path, facts: dict) -> None:
+    """Write down what is in a file, once that is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+    new = index.with_name(f"{index.name}.new")
+    new.write_text(json.dumps(facts))
+    os.replace(new, index)
