@@ -75,6 +75,13 @@ def test_weights_of_one_name_are_not_taken_for_each_other(pictures, toy, tmp_pat
     assert good["psnr_y"] > bad["psnr_y"]
 
 
+@pytest.mark.parametrize("words", ["--model toy --perception 0.5", "--model x.pth", ""])
+def test_figures_that_no_card_is_for_are_not_recorded_in_one(pictures, toy, capsys, words):
+    assert main([str(pictures), *words.split(), "--weights", str(toy), "--record"]) != 0
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not any(card.metrics for card in zoo.cards(toy))
+
+
 def test_data_sets_of_one_name_are_told_apart_by_their_folders(pictures, toy, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(pictures, tmp_path / name / "HR")

@@ -2,8 +2,12 @@ import pytest
 import torch
 from torch import nn
 
+from srpipe import zoo
+from srpipe.models import MODELS
 from srpipe.models.pooling import Average
-from training.export import PROOF_SIDE, _halo, centre, effective_halo, proven
+from training.export import PROOF_SIDE, _halo, centre, effective_halo, export, proven
+from training.recipe import SHIPPED, read
+from training.validate import validate
 
 
 class Blur(nn.Module):
@@ -113,3 +117,20 @@ def test_the_mean_colour_is_corrected_where_a_curve_follows_the_last_bias():
     centre(network, wanted)
     off = torch.stack([(high - network(low)).mean((0, 2, 3)) for low, high in wanted]).mean(0)
     assert off.abs().max() < 0.1 / 255
+
+
+def test_a_card_has_the_figures_of_the_weights_that_are_exported(tmp_path):
+    torch.manual_seed(0)
+    how = read(SHIPPED / "rdam-lite-x2-fidelity.toml", ["losses.perceptual=1"])
+    spec = MODELS["rdam"]
+    network = spec.build(scale=2, **spec.presets["lite"])
+    network.tail.bias.data -= 0.1  # which is corrected, and what is left is rounded
+    high = torch.rand(1, 3, 48, 48)
+    samples = [(torch.nn.functional.avg_pool2d(high, 2), high)]
+    card = zoo.Card.read(export(how, network.state_dict(), {"steps": 1}, samples, tmp_path))
+    network.load_state_dict(zoo.tensors(card))
+    found = validate(network, samples, 2, edges=False)
+    spent = card.training["spent"]
+    assert spent["held_out_psnr_y"] == pytest.approx(found.psnr, abs=1e-3)
+    assert spent["held_out_ssim_y"] == pytest.approx(found.ssim, abs=1e-4)
+    assert spent["steps"] == 1

@@ -125,6 +125,18 @@ def test_one_convolution_is_off_by_up_to_a_rounding_to_bfloat16():
     assert float(off.mean()) == pytest.approx(0, abs=SHAKE / 50)
 
 
+def test_every_convolution_of_rdam_is_shaken():
+    """Also those whose kernels a backward pass of our own takes."""
+    spec = MODELS["rdam"]
+    network = spec.build(scale=2, **spec.presets["lite"])
+    seen = []
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda layer, *_: seen.append(layer))
+    network(torch.rand(1, 3, 8, 8))
+    assert len(set(seen)) == sum(isinstance(each, torch.nn.Conv2d) for each in network.modules())
+
+
 def test_what_is_shaken_is_the_networks_image_and_maps_otherwise():
     network = MODELS["eagcl"].build(**{**MODELS["eagcl"].presets["lite"], "merfs": 1})
     network.requires_grad_(False)

@@ -7,9 +7,7 @@ from PIL import Image
 
 from srpipe.errors import ConfigError, MediaError
 from training.pictures import (
-    NUMBERED,
     copies,
-    ending,
     held_out,
     likeness,
     pictures,
@@ -65,30 +63,47 @@ def test_a_broken_picture_and_one_of_floats_are_named(tmp_path):
         read_image(tmp_path / "float.tif")
 
 
+def apart(names, share):
+    found = set(held_out(names, share))
+    return [number in found for number in range(len(names))]
+
+
 def test_crops_of_one_photograph_are_held_out_together(tmp_path):
-    groups = [
-        {held_out(tmp_path / f"{k % 2}" / f"photo{i}_{k}.{end}", 0.3) for k in range(9)}
-        for i, end in zip(range(99), ("png", "jpg") * 50, strict=False)
+    names = [
+        tmp_path / f"{k % 2}" / f"photo{i}_{k}.{'png' if i % 2 else 'jpg'}"
+        for i in range(99)
+        for k in range(9)
     ]
+    found = apart(names, 0.3)
+    groups = [set(found[start : start + 9]) for start in range(0, len(names), 9)]
     assert all(len(group) == 1 for group in groups)
     assert 15 < sum(group == {True} for group in groups) < 45
 
 
-def test_sub_images_of_one_photograph_are_held_out_together(tmp_path):
+@pytest.mark.parametrize("share", [0.3, 0.001])
+def test_sub_images_of_one_photograph_are_held_out_together(tmp_path, share):
     names = [tmp_path / f"{i:04}_s{k:03}.png" for i in range(40) for k in range(9)]
-    crops = ending(names, 0.3)
-    apart = {path.stem[:4] for path in names if held_out(path, 0.3, crops)}
-    assert apart
-    assert not apart & {path.stem[:4] for path in names if not held_out(path, 0.3, crops)}
+    found = apart(names, share)
+    assert any(found)
+    assert all(len(set(found[start : start + 9])) == 1 for start in range(0, len(names), 9))
+
+
+def test_one_photograph_is_held_out_at_least(tmp_path):
+    names = [tmp_path / f"photo{i}_{k}.png" for i in range(5) for k in range(3)]
+    found = apart(names, 1e-9)
+    assert sum(found) == 3
+    first = found.index(True)
+    assert first % 3 == 0
+    assert all(found[first : first + 3])
 
 
 @pytest.mark.parametrize("camera", ["IMG", "DSC", "frame"])
 def test_pictures_that_a_camera_numbered_are_not_one_photograph(tmp_path, camera):
     names = [tmp_path / f"{camera}_{i:04}.png" for i in range(60)]
-    crops = ending(names, 0.2)
-    assert 3 < sum(held_out(path, 0.2, crops) for path in names) < 24
-    mixed = [*names, *(tmp_path / f"photo{i}_{k}.png" for i in range(20) for k in range(4))]
-    assert ending(mixed, 0.2) == NUMBERED
+    assert 3 < sum(apart(names, 0.2)) < 24
+    crops = [tmp_path / f"photo{i}_{k}.png" for i in range(20) for k in range(4)]
+    found = apart([*names, *crops], 0.2)[60:]
+    assert all(len(set(found[start : start + 4])) == 1 for start in range(0, 80, 4))
 
 
 def test_pictures_in_a_linked_folder_are_found_once(tmp_path):

@@ -99,6 +99,12 @@ def test_a_channel_gate_learns_as_its_formula(size, maximum, layout):
     assert torch.allclose(gate(x), wanted)
 
 
+def test_a_gradient_may_lie_in_memory_as_it_will():
+    gate = ChannelGate(4, 2, maximum=True).double()
+    x = torch.randn(1, 4, 5, 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda given: gate(given).mT.contiguous(), (x,))
+
+
 def test_what_is_held_is_used_for_every_part_and_forgotten_afterwards():
     network = nn.Sequential(ChannelGate(4, 2), GroupNorm(2, 4)).double()
     x = torch.randn(1, 4, 8, 9, dtype=torch.double)

@@ -18,7 +18,6 @@ from training.degrade import REDUCTIONS, REVISION, as_tensor, cropped, noisy, re
 from training.pack import Pack, kept
 from training.pictures import (
     copies,
-    ending,
     held_out,
     likeness,
     pictures,
@@ -230,8 +229,7 @@ def _check_window(scale: int, low: Pack, held: Sequence[tuple[int, Path]]) -> No
 
 def _split(data: recipe.Data, paths: Sequence[Path], low: Pack) -> tuple[list[int], list[int]]:
     """Which pictures are trained on, and which are only looked at."""
-    crops = ending(paths, data.holdout)
-    apart = [i for i, path in enumerate(paths) if held_out(path, data.holdout, crops)]
+    apart = held_out(paths, data.holdout)
     train = sorted(set(range(len(paths))) - set(apart))
     if train and apart:
         looks = [likeness(low.image(i)) for i in train]

@@ -5,6 +5,7 @@ python -m training.evaluate Set5/ Set14/ --model eagcl --record
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,18 +31,38 @@ def check_source(card: zoo.Card, settings: EvalSettings) -> None:
         )
 
 
-def record(found: Evaluation, model: str, card: zoo.Card) -> None:
+def cards(entries: Sequence[zoo.Entry], settings: EvalSettings) -> list[tuple[str, zoo.Card]]:
+    """Those that figures are recorded in, each with its model's name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or its weights are measured on pictures that they are not for.
+    """
+    found = [(entry.model, card) for entry in entries for card in entry.cards.values()]
+    measured = settings.perception or (0, 1)
+    found = [(model, card) for model, card in found if zoo.STAGES.index(card.stage) in measured]
+    if not found:
+        raise ConfigError(
+            "there is no card to record figures in: --model names networks of srpipe's own kind,"
+            " --perception is 0 or 1; name such, or leave out --record"
+        )
+    for _model, card in found:
+        check_source(card, settings)
+    return found
+
+
+def record(found: Evaluation, model: str, card: zoo.Card) -> Path:
     """Write to a card of a model what was measured of its weights and of bicubic, and how."""
     stage = zoo.STAGES.index(card.stage)
     rows = [row for row in found.rows if (row.model, row.perception) == (model, stage)]
     beside = [row for row in found.rows if row.model is None and row.scale == card.scale]
-    if rows:
-        metrics = {
-            "protocol": found.protocol,
-            "values": {row.data: dict(row.values) for row in rows},
-            "bicubic": {row.data: dict(row.values) for row in beside},
-        }
-        replace(card, metrics=metrics).write()
+    metrics = {
+        "protocol": found.protocol,
+        "values": {row.data: dict(row.values) for row in rows},
+        "bicubic": {row.data: dict(row.values) for row in beside},
+    }
+    return replace(card, metrics=metrics).write()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,13 +78,11 @@ def main(argv: list[str] | None = None) -> int:
             zoo.find(name, scale=settings.scale, folder=settings.weights)
             for name in (settings.model if args.record else ())
         ]
-        for card in (card for entry in entries for card in entry.cards.values()):
-            check_source(card, settings)
+        chosen = cards(entries, settings) if args.record else []
         found = evaluate(args.paths, settings)
         print(found.markdown())
-        for entry in entries:
-            for card in entry.cards.values():
-                record(found, entry.model, card)
+        for model, card in chosen:
+            print(f"recorded in {record(found, model, card)}")
     except SrpipeError as error:
         print(f"training.evaluate: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,8 +11,9 @@ from srpipe import zoo
 from srpipe.models import MODELS
 from srpipe.models.pooling import held, whole
 from srpipe.pixels import from_unit
-from srpipe.precision import DTYPES, lower, native
+from srpipe.precision import DTYPES, lower, native, whole_float32
 from training.recipe import Recipe, to_dict
+from training.validate import validate
 
 HALF_LEVEL = 0.5 / 255
 """The change of an output that counts, in [0, 1]."""
@@ -46,21 +47,30 @@ def export(
     ----------
     spent : steps, seconds and what else is worth knowing of the run
     samples : images (1, 3, H, W) in low and in high resolution that the network was not trained
-        on; its effective halo and the precisions that serve are measured on them, on the device
-        that they are on, and its mean colour is corrected after a perceptual stage
+        on; its figures, its effective halo and the precisions that serve are measured on them, on
+        the device that they are on, and its mean colour is corrected after a perceptual stage
     """
     model = recipe.model
     spec = MODELS[model.family]
     options = spec.presets[model.preset]
     network = spec.build(scale=model.scale, **options).eval().requires_grad_(False)
-    network.to(samples[0][0].device).load_state_dict(state)
-    if recipe.losses.perceptual:
-        centre(network, samples)
-    # what may run in bfloat16 is rounded to it once and for all, so that it is the same everywhere
-    state = {k: v.half() for k, v in lower(network, torch.bfloat16).state_dict().items()}
-    network.load_state_dict(state)
+    device = samples[0][0].device
+    network.to(device).load_state_dict(state)
     lows = [low for low, _high in samples]
     reach = spec.halo(scale=model.scale, **options)
+    with whole_float32(device):
+        if recipe.losses.perceptual:
+            centre(network, samples)
+        # what may run in bfloat16 is rounded to it here, so that it is the same everywhere
+        state = {k: v.half() for k, v in lower(network, torch.bfloat16).state_dict().items()}
+        network.load_state_dict(state)
+        found = validate(network, samples, model.scale, edges=spec.gradient)
+        halo = _halo(network, lows, spec.alignment, reach)
+        precisions = proven(network, lows)
+    figures = {
+        "held_out_psnr_y": round(found.psnr, 3),
+        "held_out_ssim_y": round(found.ssim, 4),
+    }
     card = zoo.Card(
         family=model.family,
         preset=model.preset,
@@ -69,9 +79,9 @@ def export(
         source=model.source,
         options=dict(options),
         parameters=sum(p.numel() for p in network.parameters()),
-        halo=_halo(network, lows, spec.alignment, reach),
-        precisions=proven(network, lows),
-        training={"recipe": _portable(recipe), "spent": spent},
+        halo=halo,
+        precisions=precisions,
+        training={"recipe": _portable(recipe), "spent": {**spent, **figures}},
         files=zoo.store(state, folder, model.stem),
         folder=folder,
     )

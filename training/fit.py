@@ -99,7 +99,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     )
     validating = Every(recipe.run.validate_every_s)
     saving = Every(recipe.run.checkpoint_every_s)
-    before, found = spent_before(recipe.model), None
+    before = spent_before(recipe.model)
     clock.lap()  # the time budget is for what comes now
     first = fabric.is_global_zero
     with Watch(folder, clock.steps, seen, first=first) as watch, _stopping() as asked:
@@ -111,7 +111,7 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
                 if done := clock.progress == 1 or validating():
                     # first, so that a validation that fails loses no step
                     checkpoint.save(state, to_dict(recipe), kept)
-                watch.entry(recipe, clock, found := parts.validate(held) if done else None)
+                watch.entry(recipe, clock, parts.validate(held) if done else None)
             if clock.over or saving():
                 checkpoint.save(state, to_dict(recipe), kept)
     if clock.progress < 1:
@@ -119,15 +119,12 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
         raise KeyboardInterrupt
     if not first:
         return None
-    found = found or parts.validate(held)
     spent = {
         "steps": clock.steps,
         "seconds": round(clock.seconds),
         "images": len(pairs.high),
         "device": _where(fabric),
         "precision": precision_of(fabric),
-        "held_out_psnr_y": round(found.psnr, 3),
-        "held_out_ssim_y": round(found.ssim, 4),
     }
     if before:
         spent["before"] = before

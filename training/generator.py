@@ -141,7 +141,8 @@ def enlarged_twice(
     """What `enlarged` gives, and the image once more where every convolution was off by a little.
 
     Every number that a convolution makes is off by up to `SHAKE` of itself, at random, as where the
-    network is computed in bfloat16. Both go through the network together.
+    network is computed in bfloat16; but for the three that EAGCL's attention merges into one. Both
+    go through the network together.
 
     Parameters
     ----------

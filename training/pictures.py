@@ -86,28 +86,23 @@ def read_image(path: Path) -> Tensor:
         raise MediaError(f"{path} cannot be read as a picture ({error}); remove it") from error
 
 
-def held_out(path: Path, share: float, end: str = NUMBERED) -> bool:
-    """Whether a picture belongs to validation: the same for all crops of one photograph.
+def held_out(paths: Sequence[Path], share: float) -> list[int]:
+    """The numbers of the pictures that only validation sees: all crops of a photograph, or none.
 
     Crops of one photograph share the name but for its ending, in whatever folder and format they
-    are.
+    are: `NUMBERED`, unless that makes one photograph of most of the folder, as with a camera's
+    IMG_0001, where every picture is its own. Which they are, their names decide: those whose hashes
+    are below the share, the least of them at least.
     """
-    return zlib.crc32(_origin(path, end).encode()) / 2**32 < share
+    (_, most), *_ = Counter(_origin(path, NUMBERED) for path in paths).most_common(1)
+    end = NUMBERED if 2 * most <= len(paths) else SUB_IMAGES
+    hashes = [zlib.crc32(_origin(path, end).encode()) for path in paths]
+    bound = max(share * 2**32, min(hashes) + 1)
+    return [number for number, each in enumerate(hashes) if each < bound]
 
 
 def _origin(path: Path, end: str) -> str:
     return re.sub(end, "", path.stem)
-
-
-def ending(paths: Sequence[Path], share: float) -> str:
-    """How the names of crops of one photograph end, in this folder.
-
-    As `NUMBERED`, unless that makes one photograph of most of the folder, or leaves none to
-    validate with or to train on: as with a camera's IMG_0001, where every picture is its own.
-    """
-    (_, most), *_ = Counter(_origin(path, NUMBERED) for path in paths).most_common(1)
-    apart = sum(held_out(path, share) for path in paths)
-    return NUMBERED if 0 < apart < len(paths) and 2 * most <= len(paths) else SUB_IMAGES
 
 
 def likeness(image: Tensor) -> Tensor:

@@ -199,6 +199,8 @@ FROM_0: Range = (lambda x: 0 <= x < math.inf, "0 or more")
 FROM_1: Range = (lambda x: x >= 1, "1 or more")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "at least 0 and less than 1")
 BETAS: Range = (lambda x: all(0 <= each < 1 for each in x), "two of at least 0 and less than 1")
+INSIDE: Range = (lambda x: 0 < x < 1, "more than 0 and less than 1")
+ALL_FROM_1: Range = (lambda x: all(each >= 1 for each in x), "numbers of 1 or more")
 SHARE: Range = (lambda x: 0 <= x <= 1, "0 to 1")
 SEED: Range = (lambda x: -(2**63) <= x < 2**64, "a number of 64 bits")
 RISING: Range = (lambda x: 0 <= x[0] <= x[1] < math.inf, "the least, 0 or more, then the largest")
@@ -215,9 +217,11 @@ def _ends(most: int) -> Range:
 RANGES: dict[str, Range] = {
     "data.patch": FROM_1,
     "data.batch": FROM_1,
+    "data.holdout": INSIDE,
     "data.noise": RISING,
     "data.jpeg": _ends(100),
     "data.h264": _ends(51),
+    **{f"losses.{f.name}": FROM_0 for f in fields(Losses) if f.type is float},
     "critic.width": FROM_1,
     "critic.learning_rate": ABOVE_0,
     "critic.betas": BETAS,
@@ -227,13 +231,17 @@ RANGES: dict[str, Range] = {
     "optimiser.betas": BETAS,
     "optimiser.clip": FROM_0,
     "schedule.iterations": FROM_1,
+    "schedule.warmup": FROM_0,
     "schedule.halve_every": FROM_0,
+    "schedule.halve_at": ALL_FROM_1,
     "schedule.floor": SHARE,
     "schedule.time_budget_s": FROM_0,
     "run.seed": SEED,
     "run.devices": FROM_1,
     "run.ema": BELOW_1,
     "run.log_every": FROM_1,
+    "run.validate_every_s": FROM_0,
+    "run.checkpoint_every_s": FROM_0,
 }
 """What numbers may be, and how that is said; all others may be any."""
 
@@ -326,9 +334,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     try:
         if get_origin(kind) is tuple:
             return _several(get_args(kind), value)
-        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
-            raise ValueError(value)
-        return kind(str(value)) if kind is Path else kind(value)
+        return _one(kind, value)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where} takes {_named(kind)}, not {value!r}") from error
 
@@ -336,7 +342,15 @@ def _value(kind: Any, value: Any, where: str) -> Any:
 def _several(kinds: tuple[Any, ...], values: Any) -> tuple[Any, ...]:
     if isinstance(values, str) or (kinds[-1] is not ... and len(values) != len(kinds)):
         raise ValueError(values)
-    return tuple(kinds[0](each) for each in values)
+    return tuple(_one(kinds[0], each) for each in values)
+
+
+def _one(kind: Any, value: Any) -> Any:
+    if isinstance(value, bool) or (kind in (int, float) and isinstance(value, str)):
+        raise ValueError(value)
+    if kind is int and isinstance(value, float):
+        raise ValueError(value)
+    return kind(str(value)) if kind is Path else kind(value)
 
 
 def _named(kind: Any) -> str:

@@ -41,7 +41,7 @@ def validate(
     side = min([SHOWN_SIDE, *(min(high.shape[-2:]) for _low, high in held)]) // scale
     psnrs, ssims = [], []
     rows: list[Tensor] = []
-    for low, high in held:
+    for low, high in ((low.cpu(), high.cpu()) for low, high in held):
         image, maps = enlarged(network, low.to(device), edges=edges)
         result = rounded(image, 8).cpu()
         inner = (..., slice(scale, -scale), slice(scale, -scale))

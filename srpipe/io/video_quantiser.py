@@ -1,6 +1,7 @@
 """How strongly a video was compressed, as far as its decoder tells."""
 
 import struct
+from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 from typing import Any
@@ -16,13 +17,51 @@ FRAMES = 12
 """How many are looked at, from the middle on: a video often begins black."""
 
 
-def quantiser(source: VideoSource) -> float | None:
-    """H.264's quantiser, 0 to 51: the median over some frames of the mean over each.
+@dataclass(frozen=True)
+class Scale:
+    """On which a family of codecs counts its quantiser.
 
-    At more than 8 bits libav counts 6 more for each further bit (ITU-T H.264, QpBdOffset), which
-    are taken off. None of other codecs, and where nothing can be decoded.
+    Parameters
+    ----------
+    least, most : of the quantiser
+    step : of libav's number for it; its decoders of the MPEG family give twice the quantiser
     """
-    if source.codec != "h264":
+
+    name: str
+    least: int
+    most: int
+    step: int = 1
+
+
+MPEG = Scale("MPEG", 1, 31, 2)
+H264 = Scale("H.264", 0, 51)
+VP9 = Scale("VP9", 0, 255)
+
+SCALES = {
+    **dict.fromkeys(("mpeg1video", "mpeg2video", "mpeg4", "h263", "flv"), MPEG),
+    **dict.fromkeys(("msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2"), MPEG),
+    "h264": H264,
+    "vp9": VP9,
+}
+"""By decoder, as libav names it; others tell nothing."""
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """How coarsely a video was quantised: the median over some frames of the mean over each."""
+
+    value: float
+    scale: Scale
+
+
+def quantiser(source: VideoSource) -> Quantiser | None:
+    """What the decoder tells of some frames of a video; None where it does not, or there are none.
+
+    At more than 8 bits libav counts 6 more for each further bit of H.264 (ITU-T H.264, QpBdOffset),
+    which are taken off.
+    """
+    scale = SCALES.get(source.codec)
+    if scale is None:
         return None
     try:
         with source.opened() as container:
@@ -34,7 +73,10 @@ def quantiser(source: VideoSource) -> float | None:
     except (av.FFmpegError, MediaError):
         return None
     known = [each for each in found if each is not None]
-    return median(known) - 6 * (source.layout.bits - 8) if known else None
+    if not known:
+        return None
+    further = 6 * (source.layout.bits - 8) if scale is H264 else 0
+    return Quantiser(median(known) / scale.step - further, scale)
 
 
 def _mean(frame: av.VideoFrame) -> float | None:

@@ -2,29 +2,34 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from srpipe import zoo
 from srpipe.io.picture import Picture
 from srpipe.io.video import VideoSource
-from srpipe.io.video_quantiser import quantiser
+from srpipe.io.video_quantiser import H264, MPEG, VP9, quantiser
 
 END = " is made for that"
 """Of a notice that advises a network."""
 
-QUANTISER = 26
-"""Of H.264, from which a network for clean pictures makes more of damage than of detail."""
+QUANTISERS = {H264: {2: 26, 4: 30}, MPEG: {2: 4, 4: 6}, VP9: {2: 150}}
+"""By codec and scale, from which on a network for compressed pictures is nearer to the truth."""
 
 QUALITY = 80
-"""Of JPEG, up to which it does."""
+"""Of JPEG, up to which it is."""
 
 
 def of_video(source: VideoSource, entry: zoo.Entry) -> tuple[str, ...]:
     """A sentence for who enlarges a strongly compressed video with a network for clean ones."""
     other = zoo.made_for("compressed", entry)
     found = quantiser(source) if other else None
-    if other is None or found is None or found < QUANTISER:
+    if other is None or found is None:
         return ()
-    return _advice(f"H.264 with a quantiser of {found:.0f} (0 to 51)", other)
+    scale = found.scale
+    if found.value < QUANTISERS[scale].get(other.scale, inf):
+        return ()
+    what = f"{scale.name} with a quantiser of {found.value:.0f} ({scale.least} to {scale.most})"
+    return _advice(what, other)
 
 
 def of_picture(picture: Picture, entry: zoo.Entry) -> tuple[str, ...]:

@@ -189,9 +189,10 @@ class _Averaged(torch.autograd.Function):
         to_x = given + each.to(given.dtype)
         for where in ctx.saved_tensors:
             image, channel = (torch.arange(length) for length in where.shape[:2])
-            at = image[:, None, None], channel[:, None], where
-            flat = to_x.view(*to_x.shape[:2], -1)  # scatter_add_ would copy it into another order
-            flat.index_put_(at, slopes[:, 1].flatten(2).to(given.dtype), accumulate=True)
+            row, column = where // given.shape[-1], where % given.shape[-1]
+            at = image[:, None, None], channel[:, None], row, column
+            # scatter_add_ would copy it into another order
+            to_x.index_put_(at, slopes[:, 1].flatten(2).to(given.dtype), accumulate=True)
         return to_x, None
 
 
