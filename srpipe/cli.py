@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -209,6 +209,7 @@ def _upscale_all(
             " ends with a slash"
         )
     engine = None if args.dry_run else jobs.Engine()
+    inputs = {Path(each).resolve() for each in args.inputs}
     targets: dict[Path, Path] = {}
     results: list[Result] = []
     errors: list[SrpipeError] = []
@@ -217,7 +218,7 @@ def _upscale_all(
         try:
             with memory_told(str(source)):
                 plan = jobs.plan(source, args.output, settings, alone=len(args.inputs) == 1)
-            _claim(plan, targets)
+            _claim(plan, targets, inputs)
             results += _run(plan, engine, show, cancelled)
         except Cancelled:
             raise
@@ -270,9 +271,15 @@ def _upscale_folder(
     return _exit_code(result.files, [result], list(result.failures.values()))
 
 
-def _claim(plan: "Plan", targets: dict[Path, Path]) -> None:
-    """See that no two inputs are written to one file: the second would be taken for done."""
-    other = targets.setdefault(plan.target.resolve(), plan.source)
+def _claim(plan: "Plan", targets: dict[Path, Path], inputs: Set[Path]) -> None:
+    """See that no input is written over, and no two to one file: the second would seem done."""
+    target = plan.target.resolve()
+    if not plan.exists and target in inputs:
+        raise ConfigError(
+            f"{plan.source} would become {plan.target}, which is an input too; choose another name"
+            " with -o"
+        )
+    other = targets.setdefault(target, plan.source)
     if other != plan.source:
         raise ConfigError(f"{plan.source} and {other} would both become {plan.target}; rename one")
 

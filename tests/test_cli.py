@@ -107,6 +107,18 @@ def test_many_inputs_go_on_after_one_that_fails(run, tmp_path):
     assert run("b.png", "d.png")[0] == 1
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_no_input_is_written_over(run, tmp_path, first):
+    draw("a.png", "a_toy_x2.png")
+    held = (tmp_path / "a_toy_x2.png").read_bytes()
+    given = ["a.png", "a_toy_x2.png"] if first else ["a_toy_x2.png", "a.png"]
+    code, _, err = run(*given, "--overwrite")
+    assert code == 3
+    assert "a.png would become a_toy_x2.png, which is an input too" in err[-2]
+    assert (tmp_path / "a_toy_x2.png").read_bytes() == held
+    assert run(*given)[0] == 0  # it is there and stays
+
+
 def test_two_inputs_with_one_name_do_not_pass_for_done(run, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -256,8 +268,8 @@ def test_a_run_that_is_cut_off_leaves_no_folder_that_was_made_for_it(tmp_path, m
     show = Show(as_json=False, quiet=False)
     part = tmp_path / "new" / "deep" / "a.png.part"
     show.began([part])
-    part.parent.mkdir(parents=True)
-    part.touch()
+    part.mkdir(parents=True)
+    (part / "lock").touch()
     with pytest.raises(SystemExit):
         cli._leave(show)
     assert names(tmp_path) == []

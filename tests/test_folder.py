@@ -201,7 +201,8 @@ def test_a_file_whose_result_would_not_fit_is_a_bad_file(photos, out, settings):
 
 
 def test_a_result_that_cannot_be_written_does_not_stop_the_other_files(photos, out, settings):
-    (out / "b.png.part").mkdir(parents=True)
+    out.mkdir()
+    (out / "b.png.part").write_text("not ours")
     draw(photos / "z.png")
     result = folder.upscale(photos, out, settings())
     assert (result.done, list(result.failures)) == (2, ["b.png"])
@@ -251,7 +252,7 @@ def test_a_bug_in_one_file_lets_the_others_be_done_and_keeps_its_traceback(
     write = image.write
 
     def at_odds_with_a(part, made):
-        write(part, made) if part.name != "a.png.part" else 1 / 0
+        write(part, made) if part.parent.name != "a.png.part" else 1 / 0
 
     monkeypatch.setattr(image, "write", at_odds_with_a)
     code, _, err = run("in", "-o", "out")

@@ -3,6 +3,7 @@ import json
 import os
 import sys
 import threading
+from dataclasses import asdict
 
 import av
 import numpy as np
@@ -16,7 +17,8 @@ from srpipe.io import image, xmp
 from srpipe.io.video import VideoSource
 from srpipe.jobs import job
 from srpipe.jobs.enlarge import Enlarger
-from srpipe.jobs.target import WHOLE, abandon, published, workplace
+from srpipe.jobs.journal import RECEIPTS
+from srpipe.jobs.target import LOCK, WHOLE, abandon, published, workplace
 from srpipe.settings import RunSettings
 
 
@@ -331,10 +333,43 @@ def test_two_runs_do_not_write_one_file(tmp_path):
 
 
 def test_what_a_killed_run_left_is_in_nobody_s_way(tmp_path):
-    (tmp_path / "a.part").write_text("left by kill -9, and longer than the next result")
+    (tmp_path / "a.part").mkdir()
+    (tmp_path / "a.part" / LOCK).write_text("")
+    (tmp_path / "a.part" / WHOLE).write_text("left by kill -9, and longer than the next result")
     with published(tmp_path / "a") as part:
         part.write_text("new")
     assert (tmp_path / "a").read_text() == "new"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_file_of_the_user_s_is_no_part_and_stays(tmp_path, picture, settings):
+    mine = tmp_path / "a.png.part"
+    mine.write_text("precious")
+    with pytest.raises(TargetError, match=r"a\.png\.part is in the way, a file that"):
+        jobs.plan(picture, tmp_path / "a.png", settings())
+    target = tmp_path / "a.png"
+    for place in (published(target), workplace(target, restart=True)):
+        with pytest.raises(TargetError, match=r"in the way, a file that .* rename it"), place:
+            pass
+    assert not abandon(mine)
+    assert mine.read_text() == "precious"
+
+
+def test_an_input_that_is_named_like_its_result_s_part_stays(picture, settings):
+    source = picture.rename(picture.with_name("a.png.part"))
+    held = source.read_bytes()
+    with pytest.raises(TargetError, match="in the way"):
+        jobs.upscale(source, source.with_name("a.png"), settings())
+    assert source.read_bytes() == held
+
+
+def test_a_picture_does_not_take_the_place_of_an_unfinished_job(tmp_path):
+    (tmp_path / "a.part").mkdir()
+    receipt = job.Receipt(unit="u0", digest="", size=1, checksum="", bytes=1, seconds=1.0, facts={})
+    (tmp_path / "a.part" / RECEIPTS).write_text(json.dumps(asdict(receipt)) + "\n")
+    with pytest.raises(TargetError, match="in the way"), published(tmp_path / "a"):
+        pass
+    assert names(tmp_path) == ["a.part"]
 
 
 def test_a_folder_of_the_user_s_is_no_job_s_and_stays(tmp_path):

@@ -14,6 +14,7 @@ from srpipe.errors import ConfigError, MediaError, PixelError, TargetError, Trun
 from srpipe.io.video import VideoSink, VideoSource, suffix_for, verify
 from srpipe.io.video_formats import Planes, best_format, native, planar_name
 from srpipe.io.video_pieces import PieceSink
+from srpipe.io.video_remux import QUICKTIME_LANGUAGES
 from srpipe.pixels import Layout
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "video"
@@ -441,6 +442,33 @@ def test_depth_and_colour_tags_go_over(tmp_path, fmt, colours, bits, full):
             assert np.abs(large - other).mean() < 2 << (bits - 8)
 
 
+@pytest.mark.parametrize("language", ["deu", "nld", "fre", "zho", "cym", "pol"])
+def test_languages_stay_in_quicktime(tmp_path, language):
+    path = clips.make(tmp_path / "a.mkv", extras=[clips.sound(language)])
+    part, *_ = enlarged(path, ".mov")
+    with av.open(str(part)) as file:
+        (found,) = (s.metadata.get("language") for s in file.streams.audio)
+    assert QUICKTIME_LANGUAGES.get(language, language) == found
+
+
+def test_recordings_that_were_joined_without_their_clocks_are_refused(tmp_path):
+    """Their second half has the times of the first; what joins them anew is named."""
+    path = tmp_path / "a.ts"
+    muxer = {"mpegts_flags": "initial_discontinuity"}
+    with av.open(str(path), "w", container_options=muxer) as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for number in range(30):
+            pixels = np.full((72, 64), 5 * number, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="yuv420p")))
+        out.mux(stream.encode())
+    one = path.read_bytes()
+    path.write_bytes(one + one)
+    with pytest.raises(MediaError, match=r"times start again after 30 frames.*-c copy a\.mkv"):
+        list(VideoSource(path))
+    assert len(list(VideoSource(path, allow_truncated=True))) == 60
+
+
 def test_hdr_goes_into_hevc_with_its_records(tmp_path):
     light = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
     path = clips.make(
@@ -461,6 +489,10 @@ def test_hdr_goes_into_hevc_with_its_records(tmp_path):
     assert again.layout.chroma_site == "topleft"
     assert set(again.hdr) == {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}
     assert again.hdr == VideoSource(path).hdr
+
+    other = enlarged(path, ".mkv", codec="libx264", options=FAST["libx264"])[1]
+    assert "what HDR10 says of the mastering display and the light is left out" in other.notices[-1]
+    assert not any("HDR10" in notice for notice in sink.notices)
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -92,9 +92,14 @@ def chosen(
     )
 
 
-def losses(source: Layout, made: Encoding) -> list[str]:
-    """Plain sentences on what the encoding cannot hold of the source's samples."""
+def losses(source: Layout, made: Encoding, hdr: Mapping[str, bytes]) -> list[str]:
+    """Plain sentences on what the encoding cannot hold of the source's samples, and of HDR10."""
     has, texts = made.layout, []
+    if hdr and made.codec != "libx265":
+        texts.append(
+            f"what HDR10 says of the mastering display and the light is left out: {made.codec}"
+            " does not write it; codec libx265 does"
+        )
     if source.alpha and not has.alpha:
         texts.append(
             f"transparency is not kept: {made.codec} has no place for it;"

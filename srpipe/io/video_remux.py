@@ -33,6 +33,29 @@ PLAIN_TAGS = frozenset(
 )
 """Tags that MP4 has a place for (libavformat/movenc.c); others need libav's metadata keys."""
 
+QUICKTIME_LANGUAGES = {
+    "deu": "ger",
+    "nld": "dut",
+    "fre": "fra",
+    "zho": "chi",
+    "cze": "ces",
+    "ell": "gre",
+    "ice": "isl",
+    "rum": "ron",
+    "slo": "slk",
+    "sqi": "alb",
+    "hye": "arm",
+    "eus": "baq",
+    "mya": "bur",
+    "kat": "geo",
+    "mkd": "mac",
+    "msa": "may",
+    "fas": "per",
+    "bod": "tib",
+    "cym": "wel",
+}
+"""Of the two codes that ISO 639-2 has for a language, libav's MOV muxer knows one."""
+
 
 class Companions:
     """Reads the source a second time and copies what is not the enlarged stream.
@@ -182,9 +205,15 @@ def _added(output: OutputContainer, stream: av.stream.Stream) -> av.stream.Strea
     made = output.add_stream_from_template(stream, opaque=True)
     if isinstance(stream, av.VideoStream) and stream.average_rate:
         cast("av.VideoCodecContext", made.codec_context).framerate = stream.average_rate
-    made.metadata.update(stream.metadata)
+    made.metadata.update(in_language(output, stream.metadata))
     made.disposition = stream.disposition
     return made
+
+
+def in_language(output: OutputContainer, tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags whose language is written as the container knows it."""
+    known = QUICKTIME_LANGUAGES if output.format.name == "mov" else {}
+    return {k: known.get(v, v) if k == "language" else v for k, v in tags.items()}
 
 
 def _can_hold(suffix: str, stream: av.stream.Stream) -> bool:

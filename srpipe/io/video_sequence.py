@@ -72,7 +72,7 @@ class SequenceSink:
         started(trial, encoding, source.hdr)  # or it is refused before a frame is computed
         self.layout = encoding.layout
         self.times = array("q")
-        self.notices = [*losses(source.layout, encoding), *notices, *_left_out(source)]
+        self.notices = [*losses(source.layout, encoding, source.hdr), *notices, *_left_out(source)]
         self._first = numbers(source.path)[0] if is_sequence(source.path) else 1
 
     def join(self, pieces: Sequence[Path]) -> None:

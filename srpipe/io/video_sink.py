@@ -19,6 +19,7 @@ from srpipe.io.video_remux import (
     CONTAINERS,
     Companions,
     file_tags,
+    in_language,
     odd_tags,
     stream_tags,
     takes,
@@ -92,7 +93,7 @@ class VideoSink:
         )
         self.layout = encoding.layout
         shape, notices = pixel_shape(source, height, width)
-        self.notices = [*losses(source.layout, encoding), *notices]
+        self.notices = [*losses(source.layout, encoding, source.hdr), *notices]
         self.times = array("q")
         self._own: PieceSink | None = None
         self._output: Any = None
@@ -260,7 +261,8 @@ class VideoSink:
         if encoding.codec == "libx265" and CONTAINERS[self.suffix] != "matroska":
             context.codec_tag = "hvc1"  # players of Apple take no other
         self._encoder.set_display_matrix(self._display_matrix())
-        self._encoder.metadata.update(stream_tags(template.metadata))
+        tags = in_language(self._output, stream_tags(template.metadata))
+        self._encoder.metadata.update(tags)
         self._encoder.disposition = template.disposition
         started(context, encoding, self.source.hdr)
 

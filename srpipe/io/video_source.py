@@ -302,6 +302,12 @@ class VideoSource:
         if layout.matrix == UNSPECIFIED:
             layout = replace(layout, matrix=self.layout.matrix)
         pts, how = clock.time(picture.pts, picture.dts, picture.duration)
+        if clock.starts_again and self.format in BROADCAST and not self.allow_truncated:
+            raise MediaError(
+                f"{self.path}: its times start again after {self.frames_read} frames, as where"
+                f" recordings were joined; join it anew first: ffmpeg -i {self.path.name} -map 0"
+                f" -c copy {self.path.stem}.mkv"
+            )
         if how:
             self._note(how)
         return Frame(
@@ -319,6 +325,13 @@ def notices_of(noted: Mapping[str, int]) -> list[str]:
     return texts + [text.format(n=count) for text, count in noted.items() if count]
 
 
+BROADCAST = ("mpegts", "mpeg")
+"""Containers that are joined by putting one behind the other, though each has its own clock."""
+
+FAR_BACK = 10
+"""Frames by which times run backwards only where a clock starts again."""
+
+
 class _Clock:
     """Strictly increasing presentation times out of what a decoder says about time.
 
@@ -328,6 +341,7 @@ class _Clock:
 
     def __init__(self, time_base: Fraction, rate: Fraction | None, *, trust_pts: bool) -> None:
         self._step = max(1, round(1 / (rate * time_base))) if rate else 1
+        self.starts_again = False
         self._last: int | None = None
         self._next = 0
         self._faults = [0 if trust_pts else 1, 0]
@@ -347,6 +361,7 @@ class _Clock:
             value = self._next
             how = "frames without a time, which were given one from the stream's rate: {n}"
         elif self._last is not None and value <= self._last:
+            self.starts_again |= self._last - value > FAR_BACK * self._step
             value = self._last + 1
             how = "frames with the time of another, which were moved by a tick or more: {n}"
         self._last = value

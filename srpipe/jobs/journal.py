@@ -129,6 +129,7 @@ def fingerprint(plan: "Plan") -> Fingerprint:
         "model": plan.entry.name,
         "perception": plan.perception,
         "size": list(plan.size_after or ()),
+        "ending": Path(plan.pattern).suffix.lower() if plan.pattern else None,
         "weights": dict(plan.entry.files),
         "input": identity(plan.source),
         "version": versions(),

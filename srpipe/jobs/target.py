@@ -34,6 +34,8 @@ def resolved(target: str | Path | None, name: str, source: Path) -> Path:
     ------
     ConfigError
         If it is the source itself, or empty.
+    TargetError
+        If what it grows in cannot be made, for a file of that name is there.
     """
     if target == "":
         raise ConfigError("the output's name is empty; name a file or a folder with -o")
@@ -43,6 +45,8 @@ def resolved(target: str | Path | None, name: str, source: Path) -> Path:
         path = Path(target) / name if is_folder(target) else Path(target)
     if path.resolve() == source.resolve() or (exists(path) and path.samefile(source)):
         raise ConfigError(f"{path} is the input itself; choose another name with -o")
+    if _is_a_file(part_of(path)):
+        raise TargetError(_in_the_way(part_of(path)))
     return path
 
 
@@ -113,39 +117,19 @@ def check_space(target: Path, needed_bytes: int) -> None:
 
 @contextmanager
 def published(target: Path) -> Iterator[Path]:
-    """A file `{target}.part` to write to; it becomes the target when the block ends well.
+    """A file to write to, in a folder `{target}.part`; it becomes the target at the block's end.
 
-    When it ends with an error, the file is gone, and so is a folder that was made for it.
+    When the block ends with an error, the file is gone, and so is a folder that was made for it.
 
     Raises
     ------
     TargetError
         If the file cannot be made or written, or another run is writing it.
     """
-    part = part_of(target)
-    made = [path for path in (target.parent, *target.parent.parents) if not exists(path)]
-    lock: int | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if part.is_dir():
-            raise TargetError(_in_the_way(part))
-        lock = _locked(part)
-        yield part
-        synced(part)
-        os.replace(part, target)
-        synced(target.parent)
-    except BaseException as error:
-        if lock is not None:
-            part.unlink(missing_ok=True)
-        with suppress(OSError):
-            for folder in made:
-                folder.rmdir()
-        if isinstance(error, OSError) and not isinstance(error, SrpipeError):
-            raise TargetError(_refusal(target, error)) from error
-        raise
-    finally:
-        if lock is not None:
-            os.close(lock)
+    if has_work(part_of(target)):
+        raise TargetError(_in_the_way(part_of(target)))
+    with workplace(target, restart=False) as folder:
+        yield folder / WHOLE
 
 
 @contextmanager
@@ -202,7 +186,6 @@ def remove(path: Path) -> None:
 def abandon(part: Path) -> bool:
     """Clear away what is worth nothing of a job that is cut off; whether anything is kept."""
     if not part.is_dir():
-        part.unlink(missing_ok=True)
         return False
     if has_work(part):
         return True
@@ -218,8 +201,8 @@ def part_of(target: Path) -> Path:
 
 def _make_folder(part: Path) -> None:
     """Have a folder for a job, a new one or what an earlier run of it left."""
-    if part.is_file():  # a run of a picture, or of an older version, was killed here
-        part.unlink()
+    if _is_a_file(part):
+        raise TargetError(_in_the_way(part))
     part.mkdir(parents=True, exist_ok=True)
     if not _is_a_jobs(part):
         raise TargetError(_in_the_way(part))
@@ -240,8 +223,14 @@ def _is_a_jobs(folder: Path) -> bool:
     return not names or not names.isdisjoint((LOCK, FINGERPRINT, RECEIPTS))
 
 
+def _is_a_file(part: Path) -> bool:
+    """Whether what is there is none of ours, which are folders."""
+    return exists(part) and not part.is_dir()
+
+
 def _in_the_way(part: Path) -> str:
-    return f"{part} is in the way, a folder that this job did not make; rename it, or change -o"
+    what = "file" if part.is_file() else "folder"
+    return f"{part} is in the way, a {what} that this job did not make; rename it, or change -o"
 
 
 def _locked(part: Path) -> int:
