@@ -311,7 +311,9 @@ def test_tiff_keeps_packing_tiles_and_words(tmp_path):
 def test_premultiplied_alpha_stays_premultiplied(tmp_path):
     pixels = noise((13, 17, 4), "uint8")
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["assocalpha"])
-    image.write(tmp_path / "b.tif", image.read(tmp_path / "a.tif"))
+    picture = image.read(tmp_path / "a.tif")
+    assert not picture.frame.layout.straight
+    image.write(tmp_path / "b.tif", picture)
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         assert file.pages[0].extrasamples == (1,)
         assert np.array_equal(file.asarray(), pixels)
