@@ -437,7 +437,7 @@ def test_another_setting_or_input_is_refused_and_named(
     if changed == "input":
         write(scene, noise((1, 1, 1, 700, 520), "uint16").swapaxes(3, 4), "ometiff")
     with pytest.raises(ConfigError, match=rf"another {words}.*--restart"):
-        jobs.upscale(scene, target, settings(**values))
+        jobs.plan(scene, target, settings(**values))
     assert jobs.upscale(scene, target, settings(restart=True, **values)).status == "done"
 
 
