@@ -806,6 +806,17 @@ def test_an_origin_that_a_format_cannot_say_is_left_out_and_told(tmp_path, setti
     assert said in " ".join(result.notices)
 
 
+@pytest.mark.parametrize("ending", ["ome.tif", "ome.zarr"])
+def test_a_meaning_that_a_format_cannot_say_is_left_out_and_told(tmp_path, settings, ending):
+    about = {"bands": (Band(scale=0.1, offset=5.0, unit="K"),), "world": World()}
+    pixels = noise((1, 1, 1, 30, 40), "uint16")
+    source = write(tmp_path / "in.tif", pixels, "geotiff", own={"white_at_0": True}, **about)
+    told = jobs.plan(source, tmp_path / f"out.{ending}", settings()).notices
+    assert "what its numbers mean (scale, offset, unit) is left out of OME" in " ".join(told)
+    assert "that its 0 is white is left out of OME" in " ".join(told)
+    assert "left out" not in " ".join(jobs.plan(source, tmp_path / "out.tif", settings()).notices)
+
+
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 def test_wide_numbers_of_a_tiff_go_into_zarr(tmp_path, settings, dtype):
     pytest.importorskip("zarr")
