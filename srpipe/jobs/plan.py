@@ -340,5 +340,8 @@ def _picture(source: Path, target: Path, settings: RunSettings) -> dict[str, Any
         "size_after": after,
         "frames": 1,
         "picture": picture.converted(name),
-        "notices": (*notices, *more, *compressed.of_picture(picture, entry)),
+        "notices": (
+            *(*notices, *image.stays_behind(picture, name), *more),
+            *compressed.of_picture(picture, entry),
+        ),
     }
