@@ -48,9 +48,12 @@ def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
     Raises
     ------
     ConfigError
-        If its axes are not those of a raster, or its planes are turned against each other.
+        If its axes are not those of a raster, its planes are turned against each other, or it came
+        from a raster with what no layer can hold.
     """
     known = meta.get("metadata", {}).get("raster")
+    if known is not None:
+        _refuse(known)
     count = len(stack.shape)
     labels = meta.get("axis_labels") or ()
     leading = letters(count - 2, tuple(labels)[: count - 2], rgb=stack.rgb)
@@ -88,6 +91,22 @@ def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
         nodata=known.nodata if known else None,
         own={"samples": c} if stack.rgb else {},
     )
+
+
+def _refuse(known: Raster) -> None:
+    """See that a layer held all that places a raster and tells its numbers from gaps."""
+    world = known.world
+    lost = {
+        "a validity mask": known.masked,
+        "ground control points": world.points,
+        "rational polynomial coefficients (RPC)": world.rpc,
+    }
+    for what, there in lost.items():
+        if there:
+            raise ConfigError(
+                f"the layer came from a file with {what}, which a layer cannot hold; enlarge that"
+                " file itself, by the command srpipe upscale"
+            )
 
 
 def _centred(world: World) -> np.ndarray:

@@ -34,6 +34,7 @@ class Layout:
     bits : significant bits, 8 to 16; stored in uint8 for 8 and in uint16 above, low-aligned;
         32 for float32, which knows no range limits
     alpha : whether the last channel or plane is opacity, always full range
+    straight : whether colours are known not to be multiplied by it, so that 0 hides them
     sub_y, sub_x : luma rows and columns per chroma sample
     full_range : whether black and white are 0 and 2**bits - 1 rather than 16 and 235 (scaled)
     matrix, primaries, transfer : ITU-T H.273 code points; 2 is "unspecified"
@@ -43,6 +44,7 @@ class Layout:
     family: Family
     bits: int = 8
     alpha: bool = False
+    straight: bool = True
     sub_y: int = 1
     sub_x: int = 1
     full_range: bool = True

@@ -490,6 +490,17 @@ def test_the_command_reports_bad_files_at_the_end(run, photos):
     assert run("in", "-o", "out")[0] == 1
 
 
+def test_a_dry_run_refuses_what_the_run_would(run, photos, settings):
+    """It said what was done before, by another model, and promised to go on."""
+    assert run("in", "-o", "out")[0] == 0
+    code, out, err = run("in", "-o", "out", "--scale", "4", "--dry-run")
+    assert (code, out) == (2, [])
+    assert ".srpipe holds a job with another" in err[0]
+    assert run("in", "-o", "out", "--scale", "4")[2] == err
+    code, out, _ = run("in", "-o", "out", "--scale", "4", "--restart", "--dry-run")
+    assert (code, out[1]) == (0, "  2 files: 2 to do")
+
+
 def test_the_command_as_json(run, photos):
     (photos / "a.png").write_bytes(b"no picture")
     _, out, _ = run("in", "-o", "out", "--json")

@@ -164,6 +164,20 @@ def test_a_nodata_number_that_the_type_has_not_is_left_out(tmp_path):
     assert read(path)[0].nodata is None
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+def test_grey_whose_0_is_white_stays_so(tmp_path, dtype):
+    """It became one whose 0 is black; of 8 bits it was refused as a palette."""
+    pixels = noise((1, 8, 9), dtype)
+    source = made(tmp_path / "a.tif", pixels, photometric="miniswhite")
+    target = enlarge(source, tmp_path / "b.tif", 2)
+    for path, wanted in ((source, pixels), (target, enlarged(pixels, 2))):
+        raster, found, _ = read(path)
+        assert [band.colour for band in raster.bands] == ["gray"]
+        assert np.array_equal(found[0, :, 0], wanted)
+        with tifffile.TiffFile(path) as file:
+            assert all(page.photometric.name == "MINISWHITE" for page in file.pages)
+
+
 def test_a_palette_is_refused(tmp_path):
     path = tmp_path / "a.tif"
     about = {"height": 8, "width": 8, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}

@@ -311,7 +311,9 @@ def test_tiff_keeps_packing_tiles_and_words(tmp_path):
 def test_premultiplied_alpha_stays_premultiplied(tmp_path):
     pixels = noise((13, 17, 4), "uint8")
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["assocalpha"])
-    image.write(tmp_path / "b.tif", image.read(tmp_path / "a.tif"))
+    picture = image.read(tmp_path / "a.tif")
+    assert not picture.frame.layout.straight
+    image.write(tmp_path / "b.tif", picture)
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         assert file.pages[0].extrasamples == (1,)
         assert np.array_equal(file.asarray(), pixels)
@@ -421,6 +423,64 @@ def test_a_density_that_jfif_cannot_hold_is_left_out_and_said(tmp_path):
     assert written(tmp_path / "d.jpg", fits).metadata.density == (2, 65534)
     assert image.left_out(fits) == ()
     assert image.left_out(replace(picture, format="png")) == ()
+
+
+LINEAR = b"gAMA", struct.pack(">I", 100000)
+WIDE = b"cHRM", struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)
+PQ = b"cICP", bytes((9, 16, 0, 1))
+MEANT = "what its colours mean"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lost"),
+    [
+        ([LINEAR, WIDE], [f"{MEANT} (gAMA, cHRM)"]),
+        ([LINEAR, (b"sRGB", b"\0")], []),
+        ([LINEAR, PQ], [f"{MEANT} (cICP)"]),
+        ([LINEAR, (b"iCCP", b"name\0\0" + zlib.compress(ICC))], []),
+        ([(b"gAMA", struct.pack(">I", 45455)), (b"cICP", bytes((1, 13, 0, 1)))], []),
+        (
+            [
+                (b"tEXt", b"Author\0Ann"),
+                (b"iTXt", b"Title\0\0\0\0\0A hill"),
+                (b"tEXt", b"Author\0Bo"),
+            ],
+            ["its text (Author, Title)"],
+        ),
+    ],
+)
+def test_what_a_png_says_and_another_format_cannot_is_told(tmp_path, chunks, lost):
+    """A linear PNG became a JPEG that is read as sRGB, and nothing was said."""
+    picture = image.read(_png(tmp_path / "a.png", *chunks))
+    assert image.stays_behind(picture, "png") == ()
+    for name in ("jpeg", "tiff", "webp"):
+        told = image.stays_behind(picture, name)
+        assert told == tuple(f"{what} is left out of {name.upper()}" for what in lost)
+
+
+IPTC = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x08\x1c\x02\x50\0\3Ann"
+
+
+def test_a_jpeg_keeps_its_iptc_record_and_tells_where_it_cannot(tmp_path):
+    """Who made a photograph was lost on the way from JPEG to JPEG."""
+    source = _jpeg(tmp_path / "a.jpg", dpi=(72, 72), comment=b"on a hill")
+    data = source.read_bytes()
+    at = 4 + struct.unpack_from(">H", data, 4)[0]
+    segments = b"".join(
+        b"\xff\xed" + struct.pack(">H", len(body) + 2) + body for body in (IPTC, b"more")
+    )
+    source.write_bytes(data[:at] + segments + data[at:])
+    picture = image.read(source)
+    image.write(tmp_path / "b.jpg", doubled(picture))
+    with Image.open(tmp_path / "b.jpg") as seen:
+        assert [body for name, body in seen.applist if name == "APP13"] == [IPTC, b"more"]
+        assert seen.info["comment"] == b"on a hill"
+        assert seen.info["jfif_density"] == (144, 144)
+    assert image.stays_behind(picture, "jpeg") == ()
+    assert image.stays_behind(picture, "png") == (
+        "its comment is left out of PNG",
+        "its IPTC or Photoshop record is left out of PNG",
+    )
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from srpipe import jobs
 from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
@@ -176,6 +176,14 @@ def test_fewer_bits_are_noted(tmp_path, settings):
     tifffile.imwrite(tmp_path / "in.tif", noise((9, 7, 3), "uint16"), photometric="rgb")
     result = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.jpg", settings())
     assert result.notices == ("16 bits per sample become 8 in JPEG",)
+
+
+def test_what_another_format_has_no_room_for_is_noted(tmp_path, settings):
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Copyright", "Ann")
+    Image.fromarray(noise((9, 7, 3))).save(tmp_path / "in.png", pnginfo=about)
+    result = jobs.upscale(tmp_path / "in.png", tmp_path / "out.jpg", settings())
+    assert result.notices == ("its text (Copyright) is left out of JPEG",)
 
 
 def test_an_output_that_exists_is_skipped_and_with_overwrite_replaced(picture, settings):

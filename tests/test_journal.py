@@ -6,7 +6,7 @@ import pytest
 
 from srpipe.errors import ConfigError
 from srpipe.jobs.job import Unit, part_of_slot, sealed, slot
-from srpipe.jobs.journal import RECEIPTS, Journal, difference, has_work, identity
+from srpipe.jobs.journal import RECEIPTS, Journal, check, difference, has_work, identity
 
 PRINT = {"input": {"bytes": 3}, "setting": {"crf": 18, "codec": None}}
 
@@ -89,6 +89,16 @@ def test_another_fingerprint_is_refused_and_the_difference_named(tmp_path, journ
     with pytest.raises(ConfigError, match=r"another setting crf \(18 then, 20 now\).*--restart"):
         Journal(tmp_path, PRINT | {"setting": {"crf": 20, "codec": None}})
     assert again(tmp_path) == [0, 1, 2]
+
+
+def test_a_look_at_another_fingerprint_refuses_it_and_writes_nothing(tmp_path, journal):
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = PRINT | {"input": {"bytes": 4}}
+    with pytest.raises(ConfigError, match=r"another input bytes \(3 then, 4 now\).*--restart"):
+        check(tmp_path, other)
+    check(tmp_path, PRINT)
+    check(tmp_path / "new", other)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_where_nothing_is_finished_another_fingerprint_begins_anew(tmp_path):

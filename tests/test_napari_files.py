@@ -6,9 +6,13 @@ import pytest
 pytest.importorskip("dask", reason="dask is not installed")
 pytest.importorskip("zarr", reason="zarr is not installed")
 
+from raster_files import write
+
 from napari_sr import sample
 from napari_sr.reader import raster_reader, video_reader
 from napari_sr.writer import write_raster, write_video
+from srpipe.errors import ConfigError
+from srpipe.io.raster import GroundPoint, World
 
 
 def pixels(shape, dtype=np.uint16):
@@ -32,6 +36,37 @@ def test_a_stack_comes_back_with_its_place_and_units(tmp_path, suffix):
     np.testing.assert_allclose(meta["scale"], (2.0, 0.5, 0.25))
     assert meta["units"][-2:] == ("micrometer",) * 2
     assert list(tmp_path.iterdir()) == [path]
+
+
+DEGREES = (
+    'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'
+    'PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]'
+)
+POINTS = tuple(
+    GroundPoint(row=y, column=x, x=10 + x, y=50 - y) for y, x in ((0, 0), (0, 30), (20, 0))
+)
+SIDES = ("line", "samp", "lat", "long", "height")
+RPC = {f"{side}_{kind}": 1.0 for side in SIDES for kind in ("off", "scale")}
+RPC |= {f"{s}_{part}_coeff": [1.0, *[0.0] * 19] for s in SIDES[:2] for part in ("num", "den")}
+
+
+@pytest.mark.parametrize(
+    ("what", "about"),
+    [
+        ("validity mask", {"masked": True}),
+        ("ground control points", {"world": World(points=POINTS, points_crs=DEGREES)}),
+        ("rational polynomial coefficients", {"world": World(rpc=RPC)}),
+    ],
+)
+def test_what_no_layer_can_hold_is_refused_and_not_lost(tmp_path, what, about):
+    """The mask was gone, and a place was invented where points had told it."""
+    valid = np.eye(20, 30)[None, None, None] > 0 if "masked" in about else None
+    source = write(tmp_path / "in.tif", pixels((1, 1, 1, 20, 30)), "geotiff", valid=valid, **about)
+    before = sorted(tmp_path.iterdir())
+    [(data, meta, _)] = raster_reader(str(source))(str(source))
+    with pytest.raises(ConfigError, match=f"{what}.*which a layer cannot hold; enlarge that file"):
+        write_raster(str(tmp_path / "out.tif"), data, meta)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_geotiff_lies_north_up_and_goes_back_as_it_was(tmp_path):

@@ -437,7 +437,7 @@ def test_another_setting_or_input_is_refused_and_named(
     if changed == "input":
         write(scene, noise((1, 1, 1, 700, 520), "uint16").swapaxes(3, 4), "ometiff")
     with pytest.raises(ConfigError, match=rf"another {words}.*--restart"):
-        jobs.upscale(scene, target, settings(**values))
+        jobs.plan(scene, target, settings(**values))
     assert jobs.upscale(scene, target, settings(restart=True, **values)).status == "done"
 
 
@@ -804,6 +804,17 @@ def test_an_origin_that_a_format_cannot_say_is_left_out_and_told(tmp_path, setti
     assert read(result.target)[0].world.affine == (0.25, 0, 0, 0, 0.125, 0)
     said = "where its first pixel lies (x 70, y 9) is left out of OME-TIFF"
     assert said in " ".join(result.notices)
+
+
+@pytest.mark.parametrize("ending", ["ome.tif", "ome.zarr"])
+def test_a_meaning_that_a_format_cannot_say_is_left_out_and_told(tmp_path, settings, ending):
+    about = {"bands": (Band(scale=0.1, offset=5.0, unit="K"),), "world": World()}
+    pixels = noise((1, 1, 1, 30, 40), "uint16")
+    source = write(tmp_path / "in.tif", pixels, "geotiff", own={"white_at_0": True}, **about)
+    told = jobs.plan(source, tmp_path / f"out.{ending}", settings()).notices
+    assert "what its numbers mean (scale, offset, unit) is left out of OME" in " ".join(told)
+    assert "that its 0 is white is left out of OME" in " ".join(told)
+    assert "left out" not in " ".join(jobs.plan(source, tmp_path / "out.tif", settings()).notices)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])

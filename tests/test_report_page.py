@@ -219,6 +219,16 @@ def test_a_short_video_has_a_report_too(tmp_path, settings, frames):
     assert names(tmp_path / "p") == [*(f"{n:02}.png" for n in range(1, frames + 1)), "times.txt"]
 
 
+def test_colours_that_nobody_sees_are_not_compared(tmp_path, settings):
+    pixels = np.dstack([smooth(), np.full(smooth().shape[:2], 255, np.uint8)])
+    pixels[:, :12] = 0
+    saved(tmp_path / "in.png", pixels)
+    result = jobs.upscale(tmp_path / "in.png", settings=settings(report=True))
+    band = report_of(result)["agreement"]["bands"][0]
+    assert band["invalid"] == 12 * len(pixels)
+    assert band["worst"] < 0.03
+
+
 @pytest.mark.parametrize("place", ["tell", "of_frames"])
 def test_a_result_that_fails_leaves_no_report(tmp_path, settings, monkeypatch, place):
     saved(tmp_path / "in.png", smooth())

@@ -170,7 +170,7 @@ def test_another_setting_model_or_input_is_refused_and_named(
         shutil.copy(path.parent / next(iter(card["files"])), path.parent / next(iter(other)))
         path.write_text(json.dumps(card | {"files": other}))
     with pytest.raises(ConfigError, match=rf"another {words}.*--restart"):
-        jobs.upscale(source, target, settings(**values))
+        jobs.plan(source, target, settings(**values))
     assert pieces(target) == ["00000000-00000012"], "nothing finished is deleted"
     result = jobs.upscale(source, target, settings(restart=True, **values))
     assert result.status == "done"

@@ -134,7 +134,8 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
     count = levels(height, width, TILE)
     coloured = [band.colour for band in raster.bands[:3]] == ["red", "green", "blue"]
     packed: dict[str, Any] = {"tiled": True, "blockxsize": TILE, "blockysize": TILE}
-    packed["photometric"] = "rgb" if coloured else "minisblack"  # GDAL would guess from the count
+    grey = "miniswhite" if raster.own.get("white_at_0") else "minisblack"
+    packed["photometric"] = "rgb" if coloured else grey  # GDAL would guess from the count
     with _writing(part), _environment():
         with rasterio.open(
             *(whole, "w"),
@@ -212,7 +213,7 @@ def _described(file: Any, path: Path) -> Raster:
         masked=MaskFlags.per_dataset in flags and opaque,
         bits=_bits(file),
         xmp=xmp.bare(packet) or None,
-        own={"tags": _tags(file)},
+        own={"tags": _tags(file), "white_at_0": _white_at_0(file)},
         record=file.tags().get(RECORD) or xmp.note_in(packet),
     )
     height, width = file.block_shapes[0]
@@ -232,7 +233,7 @@ def _refuse(file: Any, path: Path) -> None:
             f"{path} is placed by geolocation arrays, which would not fit a larger raster; warp it"
             " first (gdalwarp -geoloc)"
         )
-    if any(ColorInterp.palette == colour for colour in file.colorinterp):
+    if any(ColorInterp.palette == colour for colour in _colours(file)):
         raise MediaError(
             f"{path} has a palette: its numbers are names of classes, between which there is"
             " nothing; expand it first (rio convert, gdal_translate -expand rgb)"
@@ -243,12 +244,22 @@ def _band(file: Any, i: int) -> Band:
     own = {k: v for k, v in file.tags(i).items() if not k.startswith(PAST)}
     return Band(
         name=file.descriptions[i - 1],
-        colour=file.colorinterp[i - 1].name,
+        colour=_colours(file)[i - 1].name,
         scale=file.scales[i - 1],
         offset=file.offsets[i - 1],
         unit=file.units[i - 1] or None,
         own=own,
     )
+
+
+def _white_at_0(file: Any) -> bool:
+    return bool(file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES")
+
+
+def _colours(file: Any) -> list[ColorInterp]:
+    """Of the bands; up to 8 bits GDAL takes grey whose 0 is white for a palette."""
+    colours = list(file.colorinterp)
+    return [ColorInterp.gray, *colours[1:]] if _white_at_0(file) else colours
 
 
 def _bits(file: Any) -> int | None:

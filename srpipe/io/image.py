@@ -26,6 +26,7 @@ EXAMPLE_SUM = 3688
 
 JFIF_DENSITY_AT, JFIF_DENSITY_MAX = 13, 65535  # unit and two shorts; ITU-T T.871, 10.1
 JFIF_INCHES = {1: 1.0, 2: exif.INCH_CM}  # what a unit counts to; the other one has no name
+KEPT, KEPT_MARK = "APP13", b"\xff\xed"  # IPTC and Photoshop, as they are
 JPEG_XMP_BYTES_MAX = 65504  # one segment of 16 bits, less its length and what it starts with
 
 
@@ -95,6 +96,20 @@ def left_out(picture: Picture) -> tuple[str, ...]:
     return (f"JPEG has no room for {max(density):.0f} pixels per inch, which are left out",)
 
 
+def stays_behind(picture: Picture, name: str) -> tuple[str, ...]:
+    """What its file says and a file of another format will not, in words."""
+    own, lost = picture.own or {}, []
+    if name == picture.format:
+        return ()
+    if own.get("chunks"):
+        lost += png.words(own["chunks"], profiled=bool(picture.metadata.icc))
+    if own.get("comment"):
+        lost.append("its comment")
+    if own.get("kept"):
+        lost.append("its IPTC or Photoshop record")
+    return tuple(f"{what} is left out of {name.upper()}" for what in lost)
+
+
 def _stored(picture: Picture) -> np.ndarray:
     """The pixels (H, W, C) that the file holds: WebP has no opacity where all of it is full."""
     pixels, layout = picture.frame.planes[0], picture.frame.layout
@@ -123,7 +138,10 @@ def _read_with_pillow(path: Path) -> Picture:
         metadata=about,
         format=name,
         lossless=name == "webp" and _is_lossless(path),
-        own={"comment": image.info.get("comment")},
+        own={
+            "comment": image.info.get("comment"),
+            "kept": [body for name, body in getattr(image, "applist", ()) if name == KEPT],
+        },
         notices=notices,
         quality=_quality(image),
     )
@@ -191,9 +209,11 @@ def _is_lossless(path: Path) -> bool:
 
 
 def _write_jpeg(part: Path, picture: Picture) -> None:
-    options: dict[str, Any] = {"quality": QUALITY, "subsampling": "4:4:4"}
-    if picture.own and picture.own.get("comment"):
-        options["comment"] = picture.own["comment"]
+    own = picture.own or {}
+    kept = (KEPT_MARK + struct.pack(">H", len(body) + 2) + body for body in own.get("kept", ()))
+    options = {"quality": QUALITY, "subsampling": "4:4:4", "extra": b"".join(kept)}
+    if own.get("comment"):
+        options["comment"] = own["comment"]
     _write_with_pillow(part, picture, "JPEG", options)
     density = _jfif_density(picture.metadata)
     if density:

@@ -15,6 +15,12 @@ from srpipe.errors import MediaError
 from srpipe.io.picture import Metadata, Picture, check_size, frame_of
 
 KEPT = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt", b"tIME")
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+SRGB = {  # what these chunks hold where colours are those of sRGB; PNG 3, section 11.3.2.5
+    b"gAMA": struct.pack(">I", 45455),
+    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+    b"cICP": bytes((1, 13, 0, 1)),
+}
 PHYSICAL = struct.Struct(">IIB")  # pixels per unit across and down, and whether that is a metre
 XMP = b"XML:com.adobe.xmp\0"
 LEVEL = 3  # zlib effort: on photographs of Set14 as small as 6, in half the time
@@ -70,6 +76,23 @@ def write(part: Path, picture: Picture) -> None:
     start = 33  # signature of 8 bytes, IHDR of 25; all else may stand between it and the pixels
     extra = b"".join(_packed(*chunk) for chunk in _extra(picture))
     part.write_bytes(data[:start] + extra + data[start:])
+
+
+def words(chunks: list[Chunk], *, profiled: bool) -> list[str]:
+    """What chunks say that no other format has room for.
+
+    Parameters
+    ----------
+    profiled : whether there is a colour profile, which says more than most of them
+    """
+    there = dict(reversed(chunks))
+    said_better = profiled or not there.keys().isdisjoint((b"sRGB", b"cICP"))
+    counting = (b"cICP",) if said_better else SRGB
+    meant = [name for name in counting if there.get(name, SRGB[name]) != SRGB[name]]
+    colours = ", ".join(name.decode() for name in meant)
+    keys = [body.partition(b"\0")[0].decode("latin-1") for name, body in chunks if name in TEXTS]
+    said = [f"what its colours mean ({colours})"] * bool(colours)
+    return said + [f"its text ({', '.join(dict.fromkeys(keys))})"] * bool(keys)
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:

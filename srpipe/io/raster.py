@@ -231,6 +231,11 @@ class Band:
     unit: str | None = None
     own: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def scaled(self) -> bool:
+        """Whether a number means another than itself, or has a unit."""
+        return (self.scale, self.offset, self.unit) != (1, 0, None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Raster:

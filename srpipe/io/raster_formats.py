@@ -36,6 +36,7 @@ class RasterFormat:
     extra : what brings the package it needs, and how that is called
     origin : whether it can say where the first pixel lies
     xmp : whether it has room for an XMP packet
+    meaning : whether it can say what a number means, by its scale, offset and unit
     """
 
     title: str
@@ -45,6 +46,7 @@ class RasterFormat:
     extra: tuple[str, str] | None = None
     origin: bool = True
     xmp: bool = True
+    meaning: bool = False
 
 
 RASTERS: dict[str, RasterFormat] = {
@@ -61,6 +63,7 @@ RASTERS: dict[str, RasterFormat] = {
         module="geotiff",
         source="GeoTiffSource",
         extra=("geo", "rasterio"),
+        meaning=True,
     ),
     "omezarr": RasterFormat(
         title="OME-Zarr",
@@ -128,12 +131,14 @@ def left_out(raster: Raster, name: str) -> list[str]:
     """What a format cannot say of a raster that can do without it, in words."""
     words = {"icc": "its colour profile", "orientation": "which way up it is shown"}
     words |= {"description": "its description", "texts": "who made it, and with what,"}
-    words |= {"kept": "its IPTC or Photoshop record"}
+    words |= {"kept": "its IPTC or Photoshop record", "white_at_0": "that its 0 is white"}
     lost = [words[key] for key in words if raster.own.get(key) and name != raster.format]
     if raster.own.get("exif"):
         lost.append("its EXIF")
     if raster.xmp and not RASTERS[name].xmp:
         lost.append("its XMP")
+    if not RASTERS[name].meaning and any(band.scaled for band in raster.bands):
+        lost.append("what its numbers mean (scale, offset, unit)")
     world = raster.world
     a, _, x, _, e, y = world.affine or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     starts = [step.start for step in (world.depth, world.time) if step]

@@ -5,6 +5,7 @@ All others are rasters; `srpipe.io.raster_formats` tells them apart.
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ LUMA, BLACK_AND_WHITE = 529, 532
 BT601 = (299, 1000, 587, 1000, 114, 1000)  # shares of red, green and blue in luma, as fractions
 LOSSLESS = ("LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "ZSTD", "LZMA")
 BYTE, TEXT, SHORT, LONG = 1, 2, 3, 4
+STRAIGHT = 2  # opacity in ExtraSamples that colours are not multiplied by; 0 does not say
 CLASSIC_BYTES_MAX = 2**32 - 2**25  # offsets have 32 bits; some room for tags
 
 
@@ -43,9 +45,10 @@ def read(path: Path) -> Picture:
         page = first_page(file)
         check_size(page.imagelength, page.imagewidth, path)
         pixels = _pixels(page, path)
-        tags = page.tags
+        tags, own, frame = page.tags, _own(page), frame_of(pixels)
+        straight = own["alpha"] == STRAIGHT
         return Picture(
-            frame=frame_of(pixels),
+            frame=replace(frame, layout=replace(frame.layout, straight=straight)),
             metadata=Metadata(
                 icc=page.iccprofile,
                 exif=_exif(path, file, page),
@@ -54,7 +57,7 @@ def read(path: Path) -> Picture:
                 inches=tags.valueof(296, INCH) in (INCH, CENTIMETRE),
             ),
             format="tiff",
-            own=_own(page),
+            own=own,
         )
 
 
@@ -72,7 +75,7 @@ def write(part: Path, picture: Picture) -> None:
         byteorder="<",
         photometric="minisblack" if picture.frame.layout.family == "gray" else "rgb",
         planarconfig="contig" if pixels.shape[2] > 1 else None,
-        extrasamples=[own.get("alpha", 2)] if alpha else None,
+        extrasamples=[own.get("alpha", STRAIGHT)] if alpha else None,
         compression=own.get("compression", "ADOBE_DEFLATE"),
         predictor=own.get("predictor", True),
         tile=own.get("tile"),
@@ -156,7 +159,7 @@ def _own(page: Any) -> dict[str, Any]:
         "compression": None if plain else name if name in LOSSLESS else "ADOBE_DEFLATE",
         "predictor": None if plain or name == "PACKBITS" else page.predictor != 1,
         "tile": (page.tilelength, page.tilewidth) if page.is_tiled else None,
-        "alpha": page.extrasamples[0] if page.extrasamples else 2,
+        "alpha": page.extrasamples[0] if page.extrasamples else STRAIGHT,
         "texts": {t.code: t.value for t in page.tags if t.code in _said(page)},
         "kept": [(t.code, t.dtype, t.count, t.value) for t in page.tags if t.code in KEPT],
     }

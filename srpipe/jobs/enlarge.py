@@ -11,6 +11,7 @@ from srpipe.color import from_rgb, rgb_of
 from srpipe.device import free_bytes, where_room_is
 from srpipe.infer import Upscaler
 from srpipe.io.frames import Frame
+from srpipe.jobs.opacity import hidden_again, visible
 from srpipe.models.pooling import Statistics
 from srpipe.pixels import Layout
 from srpipe.resample import resize
@@ -61,7 +62,7 @@ class Enlarger:
         then come out beyond black and white again. `from_rgb` clamps to what codes can say.
         """
         picture = _picture(frame, self._upscaler)
-        seen = picture[:, :3]
+        seen = _visible(picture, frame) if self._layout.alpha else picture[:, :3]
         if made is None:
             made = self._upscaler(
                 seen,
@@ -73,7 +74,9 @@ class Enlarger:
         with torch.no_grad():
             planes, clipped = where_room_is(
                 made.device,
-                lambda device: self._laid_out(picture.to(device), enlarged.to(device), frame),
+                lambda device: self._laid_out(
+                    frame, *(x.to(device) for x in (picture, seen, enlarged))
+                ),
             )
         self.clipped += clipped
         return Frame(
@@ -85,17 +88,22 @@ class Enlarger:
         )
 
     def _laid_out(
-        self, picture: Tensor, made: Tensor, frame: Frame
+        self, frame: Frame, picture: Tensor, seen: Tensor, made: Tensor
     ) -> tuple[tuple[np.ndarray, ...], int]:
-        """The planes of what the network made of a picture, and how many samples are clipped."""
+        """The planes of what the network made of a picture, and how many samples are clipped.
+
+        `seen` are the picture's colours as the network saw them.
+        """
         rgb, clipped = self._fitted(made), 0
         if self._project:
-            rgb = projected(picture[0, :3], rgb[0])[None]
+            rgb = projected(seen[0], rgb[0])[None]
+        if self._layout.alpha and frame.layout.alpha:
+            alpha = self._fitted(picture[:, 3:])
+            rgb = torch.cat([hidden_again(rgb, alpha, picture, self._layout), alpha], dim=1)
         if self._count:
             level = 0.5 / (2**self._layout.bits - 1)  # less than that is rounding
-            clipped = int(((rgb < -level) | (rgb > 1 + level)).sum())
-        if self._layout.alpha and frame.layout.alpha:
-            rgb = torch.cat([rgb, self._fitted(picture[:, 3:])], dim=1)
+            colours = rgb[:, :3]
+            clipped = int(((colours < -level) | (colours > 1 + level)).sum())
         planes = from_rgb(rgb, self._layout)
         return tuple(plane.cpu().numpy() for plane in planes), clipped
 
@@ -107,7 +115,7 @@ def together(
     frames: Sequence[Frame], upscaler: Upscaler, cancelled: threading.Event
 ) -> list[Tensor]:
     """What the network makes of frames of one size by one call, for an `Enlarger` to go on with."""
-    seen = torch.cat([_picture(frame, upscaler)[:, :3] for frame in frames])
+    seen = torch.cat([_visible(_picture(frame, upscaler), frame) for frame in frames])
     return list(upscaler(seen, cancelled=cancelled.is_set).split(1))
 
 
@@ -119,3 +127,8 @@ def free_memory_bytes() -> int:
 def _picture(frame: Frame, upscaler: Upscaler) -> Tensor:
     """RGB or RGBA, (1, 3 or 4, H, W), where the network is, if there is room."""
     return where_room_is(upscaler.device, lambda device: rgb_of(frame.planes, frame.layout, device))
+
+
+def _visible(picture: Tensor, frame: Frame) -> Tensor:
+    """Its colours for the network, where the picture is, if there is room."""
+    return where_room_is(picture.device, lambda device: visible(picture.to(device), frame.layout))

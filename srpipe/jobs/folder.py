@@ -51,6 +51,7 @@ from srpipe.jobs.journal import (
     RECEIPTS,
     Fingerprint,
     Journal,
+    check,
     identity,
     receipts,
 )
@@ -205,7 +206,7 @@ def plan(
     glob: str | None = None,
     recursive: bool = False,
 ) -> FolderPlan:
-    """Look at the names in both folders; no file is opened.
+    """Look at the names in both folders; none of these files is opened.
 
     Raises
     ------
@@ -227,7 +228,7 @@ def plan(
     by_state: dict[str, list[Unit]] = {"todo": [], "kept": [], "foreign": []}
     for unit in units:
         by_state[_state(unit, before.get(unit.name), target, settings)].append(unit)
-    return FolderPlan(
+    planned = FolderPlan(
         source=source,
         target=target,
         settings=settings,
@@ -237,6 +238,9 @@ def plan(
         unread=tuple(map(str, unread)),
         unreported=_unreported(by_state["kept"], target) if settings.report else (),
     )
+    if before and not settings.restart:
+        check(target / JOURNAL, fingerprint(planned))
+    return planned
 
 
 def run(plan: FolderPlan, *, report: Report, cancelled: threading.Event) -> FolderResult:

@@ -41,13 +41,15 @@ class Journal:
     Raises
     ------
     ConfigError
-        If the folder holds a job with another fingerprint; the first difference is named.
+        As `check` does.
     """
 
     def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
         self.folder = folder
         self._path = folder / RECEIPTS
-        _agree(folder, json.loads(json.dumps(fingerprint)))
+        check(folder, fingerprint)
+        if _begun(folder) is None:
+            _begin(folder, fingerprint)
         self._receipts, whole = _read(self._path)
         self._file = self._path.open("ab")
         self._file.truncate(whole)  # a torn last line would swallow the next one
@@ -136,6 +138,23 @@ def fingerprint(plan: "Plan") -> Fingerprint:
     }
 
 
+def check(folder: Path, fingerprint: Fingerprint) -> None:
+    """See that what is finished in a job's folder is part of this result; nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        If it was begun with another fingerprint; the first difference is named.
+    """
+    before = _begun(folder)
+    what = before and difference(before, json.loads(json.dumps(fingerprint)))
+    if what:
+        raise ConfigError(
+            f"{folder} holds a job with another {what}; give the same again to go on,"
+            " or --restart to begin anew"
+        )
+
+
 def difference(before: Fingerprint, now: Fingerprint) -> str | None:
     """The first entry in which two fingerprints differ, in words; None where they agree."""
     for name in [*before, *(name for name in now if name not in before)]:
@@ -154,29 +173,26 @@ def _short(value: Any) -> str:
     return f"{text[:12]}..." if len(text) > 40 else text
 
 
-def _agree(folder: Path, fingerprint: Fingerprint) -> None:
-    """Write the fingerprint, or compare it with the one that is there."""
-    path = folder / FINGERPRINT
+def _begun(folder: Path) -> Fingerprint | None:
+    """The fingerprint of the job in a folder; None where it is torn, or nothing is finished."""
     try:
-        before = json.loads(path.read_text())
+        before: Fingerprint = json.loads((folder / FINGERPRINT).read_text())
     except (OSError, ValueError):
-        before = None
-    if before is None or not has_work(folder):  # none yet, or torn, or nothing depends on it
-        (folder / RECEIPTS).unlink(missing_ok=True)
-        part = path.with_suffix(".json.part")
-        with part.open("w") as file:
-            json.dump(fingerprint, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        synced(folder)
-        return
-    what = difference(before, fingerprint)
-    if what is not None:
-        raise ConfigError(
-            f"{folder} holds a job with another {what}; give the same again to go on,"
-            " or --restart to begin anew"
-        )
+        return None
+    return before if has_work(folder) else None
+
+
+def _begin(folder: Path, fingerprint: Fingerprint) -> None:
+    """Write the fingerprint of a new job."""
+    path = folder / FINGERPRINT
+    (folder / RECEIPTS).unlink(missing_ok=True)
+    part = path.with_suffix(".json.part")
+    with part.open("w") as file:
+        json.dump(fingerprint, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    synced(folder)
 
 
 def _read(path: Path) -> tuple[dict[str, Receipt], int]:

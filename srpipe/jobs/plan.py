@@ -15,6 +15,7 @@ from srpipe.io.raster_formats import names_a_raster, raster_suffix
 from srpipe.io.sequence import is_sequence
 from srpipe.io.video import SEQUENCES, SequenceSink, VideoSink, VideoSource, suffix_for
 from srpipe.jobs import compressed
+from srpipe.jobs.journal import check, fingerprint, has_work
 from srpipe.jobs.raster_plan import RasterPlan, look, warnings
 from srpipe.jobs.report import Result, Status
 from srpipe.jobs.size import Size, aim, label, network
@@ -125,7 +126,8 @@ def plan(
     Raises
     ------
     SrpipeError
-        If the input cannot be read, the output cannot be written, or there is no such model.
+        If the input cannot be read, the output cannot be written, or there is no such model; or
+        what is finished of the output, which is no file of a folder, is not of this plan.
     """
     form = format_of(source)
     if target is not None and names_a_raster(Path(target)):
@@ -146,7 +148,7 @@ def plan(
         facts["notices"] += warnings(perception)
     if settings.device == "auto" and settings.scheduler is None and not skipped:
         facts["notices"] += passed_over()
-    return Plan(
+    planned = Plan(
         source=source,
         target=path,
         settings=settings,
@@ -156,6 +158,9 @@ def plan(
         pattern=pattern,
         **facts,
     )
+    if not (skipped or make_folders or settings.restart) and has_work(planned.part):
+        check(planned.part, fingerprint(planned))
+    return planned
 
 
 def _into_a_raster(source: Path, form: str) -> str:
@@ -335,5 +340,8 @@ def _picture(source: Path, target: Path, settings: RunSettings) -> dict[str, Any
         "size_after": after,
         "frames": 1,
         "picture": picture.converted(name),
-        "notices": (*notices, *more, *compressed.of_picture(picture, entry)),
+        "notices": (
+            *(*notices, *image.stays_behind(picture, name), *more),
+            *compressed.of_picture(picture, entry),
+        ),
     }

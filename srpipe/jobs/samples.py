@@ -6,7 +6,6 @@ from contextlib import closing, suppress
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from srpipe.blocks import Numbers
 from srpipe.color import rgb_of
@@ -109,15 +108,17 @@ def of_raster(
 
 
 def _sample(name: str, low: Frame, high: Frame) -> Sample:
-    """Two frames as a sample, in grey where both are; opacity is left out."""
-    gray = low.layout.family == high.layout.family == "gray"
-    return Sample(name=name, low=_bands(low, gray=gray), high=_bands(high, gray=gray))
-
-
-def _bands(frame: Frame, *, gray: bool) -> Tensor:
-    """A frame's grey, or its red, green and blue."""
-    rgb = rgb_of(frame.planes, frame.layout)[0, :3]
-    return rgb[:1] if gray else rgb
+    """Two frames as a sample, in grey where both are; colours that nobody sees do not count."""
+    bands = 1 if low.layout.family == high.layout.family == "gray" else 3
+    before, after = (rgb_of(frame.planes, frame.layout)[0] for frame in (low, high))
+    seen = before[3:] > 0
+    hides = low.layout.alpha and low.layout.straight and not seen.all()
+    return Sample(
+        name=name,
+        low=before[:bands],
+        high=after[:bands],
+        valid=seen.expand(bands, -1, -1) if hides else None,
+    )
 
 
 def _watched(
