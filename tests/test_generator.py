@@ -5,7 +5,7 @@ from torch import nn
 from srpipe import zoo
 from srpipe.errors import ConfigError, WeightsError
 from srpipe.models import MODELS
-from training.generator import SHAKE, build, enlarged, enlarged_twice
+from training.generator import SHAKE, build, enlarged, enlarged_twice, spent_before
 from training.recipe import Model
 
 
@@ -22,11 +22,7 @@ def small(monkeypatch):
     monkeypatch.setitem(MODELS["rdam"].presets, "wide", {**options, "width": 12})
 
 
-@pytest.fixture
-def card(tmp_path):
-    """Weights of the small network at a scale of 2, all of them 0.5."""
-    network = MODELS["rdam"].build(scale=2, **MODELS["rdam"].presets["lite"])
-    state = {name: torch.full_like(t, 0.5) for name, t in network.state_dict().items()}
+def stored(state, folder):
     return zoo.Card(
         family="rdam",
         preset="lite",
@@ -35,9 +31,17 @@ def card(tmp_path):
         options={},
         parameters=1,
         halo=0,
-        files=zoo.store(state, tmp_path, "rdam-lite-x2-fidelity"),
-        folder=tmp_path,
+        training={"spent": {"steps": 1}},
+        files=zoo.store(state, folder, "rdam-lite-x2-fidelity"),
+        folder=folder,
     ).write()
+
+
+@pytest.fixture
+def card(tmp_path):
+    """Weights of the small network at a scale of 2, all of them 0.5."""
+    network = MODELS["rdam"].build(scale=2, **MODELS["rdam"].presets["lite"])
+    return stored({k: torch.full_like(t, 0.5) for k, t in network.state_dict().items()}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,25 @@ def test_one_convolution_is_off_by_up_to_a_rounding_to_bfloat16():
     assert not maps
     assert 0.99 * SHAKE < float(off.abs().max()) < 1.001 * SHAKE
     assert float(off.mean()) == pytest.approx(0, abs=SHAKE / 50)
+
+
+def test_what_was_learned_between_two_cards_is_given_to_a_third(tmp_path):
+    torch.manual_seed(0)
+    cards, states = [], []
+    for name in "abc":
+        network = build(model())[0]
+        (tmp_path / name).mkdir()
+        cards.append(stored(network.state_dict(), tmp_path / name))
+        states.append(zoo.tensors(zoo.Card.read(cards[-1])))
+    how = model(start=f"{cards[0]} + {cards[1]} - {cards[2]}")
+    network, told = build(how)
+    assert told.endswith("rdam-lite-x2-fidelity + rdam-lite-x2-fidelity - rdam-lite-x2-fidelity")
+    for name, tensor in network.state_dict().items():
+        a, b, c = (state[name] for state in states)
+        assert torch.allclose(tensor, a + b - c, atol=1e-6)
+    assert spent_before(how) == {"sum": [{"steps": 1}] * 3}
+    with pytest.raises(ConfigError, match="not of one network"):
+        build(model(start=f"{cards[0]} + rdam-lite-x3-fidelity"))
 
 
 def test_every_convolution_of_rdam_is_shaken():

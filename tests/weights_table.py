@@ -52,9 +52,11 @@ def _row(card):
 
 def _runs(spent):
     """What was spent in all runs that led to some weights, the last one first."""
-    while spent:
+    if spent and "sum" not in spent:
         yield spent
-        spent = spent.get("before")
+        yield from _runs(spent.get("before"))
+    for each in (spent or {}).get("sum", ()):
+        yield from _runs(each)
 
 
 def _figures(card, whose):

@@ -1,5 +1,6 @@
 """The network that a recipe trains, with the weights it starts from."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,41 +52,69 @@ def build(model: recipe.Model) -> tuple[nn.Module, str]:
 
 def spent_before(model: recipe.Model) -> Mapping[str, Any]:
     """What was spent on the weights that it starts from; nothing where there are none."""
-    return _card(model).training.get("spent", {}) if model.start else {}
+    spent = [card.training.get("spent", {}) for _sign, card in _cards(model)]
+    return {"sum": spent} if len(spent) > 1 else dict(*spent)
 
 
-def _card(model: recipe.Model) -> zoo.Card:
-    if model.start.endswith(".json"):
-        return zoo.Card.read(Path(model.start))
+def _cards(model: recipe.Model) -> list[tuple[int, zoo.Card]]:
+    """Those whose weights it starts from, each with its sign."""
+    if not model.start:
+        return []
+    words = re.split(r" ([+-]) ", model.start)
+    signs = [1, *(1 if sign == "+" else -1 for sign in words[1::2])]
+    return list(zip(signs, map(_card, words[::2]), strict=True))
+
+
+def _card(name: str) -> zoo.Card:
+    if name.endswith(".json"):
+        return zoo.Card.read(Path(name))
     shipped = {path.stem: path for path in zoo.SHIPPED.glob("*.json")}
-    if model.start not in shipped:
+    if name not in shipped:
         raise ConfigError(
-            f"model.start = {model.start} is neither a card's path, which ends in .json, nor the"
-            f" stem of shipped weights{nearest(model.start, shipped)}"
+            f"model.start = {name} is neither a card's path, which ends in .json, nor the stem of"
+            f" shipped weights{nearest(name, shipped)}"
         )
-    return zoo.Card.read(shipped[model.start])
+    return zoo.Card.read(shipped[name])
 
 
 def _start(network: nn.Module, model: recipe.Model) -> str:
-    """Take from a card's weights what has an equal name and shape; all, of the same network."""
-    card = _card(model)
+    """Take from cards' weights what has an equal name and shape; all, of the same network."""
+    cards = _cards(model)
+    state, found = network.state_dict(), _sum(cards)
+    card = cards[0][1]
     if card.family != model.family:
         raise ConfigError(
             f"model.start names weights of {card.family}, of which {model.family} has no use; name"
             f" a card of {model.family}, or leave it empty"
         )
-    state = network.state_dict()
-    found = zoo.tensors(card)
     taken = {k: v for k, v in found.items() if k in state and v.shape == state[k].shape}
     same = (card.preset, card.scale) == (model.preset, model.scale)
+    stems = " ".join(f"{'+' if sign > 0 else '-'} {each.stem}" for sign, each in cards)[2:]
     if not taken or (same and len(taken) < len(state)):
         raise WeightsError(
             f"{len(taken)} of the {len(state)} tensors of {model.family}-{model.preset}"
-            f"-x{model.scale} have their like in {card.stem}; start from another card, or from none"
+            f"-x{model.scale} have their like in {stems}; start from another card, or from none"
         )
     network.load_state_dict(taken, strict=False)
     share = sum(v.numel() for v in taken.values()) / sum(v.numel() for v in state.values())
-    return f"{len(taken)} of {len(state)} tensors ({share:.0%} of the parameters) from {card.stem}"
+    return f"{len(taken)} of {len(state)} tensors ({share:.0%} of the parameters) from {stems}"
+
+
+def _sum(cards: Sequence[tuple[int, zoo.Card]]) -> dict[str, Tensor]:
+    """The weights of one network, or of several of one shape, added up."""
+    terms = [(sign, zoo.tensors(card)) for sign, card in cards]
+    shapes = [{k: v.shape for k, v in weights.items()} for _sign, weights in terms]
+    for (_sign, card), each in zip(cards, shapes, strict=True):
+        if each != shapes[0]:
+            raise ConfigError(
+                f"model.start adds weights of {cards[0][1].stem} and {card.stem}, which are not of"
+                " one network; name cards of one family, preset and scale"
+            )
+    first, *others = terms
+    return {
+        name: sum((sign * weights[name] for sign, weights in others), tensor)
+        for name, tensor in first[1].items()
+    }
 
 
 class Lowered(nn.Module):
