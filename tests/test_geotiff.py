@@ -103,6 +103,20 @@ def test_points_on_the_ground_and_polynomials_are_scaled(tmp_path):
     assert (rpc["line_off"], rpc["line_scale"], rpc["lat_off"]) == (15.5, 16, 7.5)
 
 
+@pytest.mark.parametrize("kind", ["Point", "Area"])
+def test_points_on_the_ground_of_pixels_that_point_to_their_middle_are_not_moved(tmp_path, kind):
+    """GDAL moves them by half a pixel whenever it writes them."""
+    points = [rasterio.control.GroundControlPoint(r, c, c, -r) for r in (0, 9) for c in (0, 7)]
+    pixels, tags = noise((1, 16, 16), "uint8"), {"AREA_OR_POINT": kind}
+    about = {"affine": None, "tags": tags, "gcps": points}
+    source = made(tmp_path / "a.tif", pixels, **about)
+    with rasterio.open(source) as before:
+        wanted = [(3 * p.row, 3 * p.col, p.x, p.y) for p in before.gcps[0]]
+    with rasterio.open(enlarge(source, tmp_path / "b.tif", 3)) as after:
+        assert after.tags()["AREA_OR_POINT"] == kind
+        assert [(p.row, p.col, p.x, p.y) for p in after.gcps[0]] == wanted
+
+
 def test_a_mask_of_its_own_is_read_and_written(tmp_path):
     pixels = noise((2, 30, 40), "uint8")
     mask = np.zeros((30, 40), bool)

@@ -41,7 +41,7 @@ from srpipe.validity import valid_of
 
 NAME = "GeoTIFF"
 CACHE_BYTES = 2**26  # GDAL would take 5 % of the memory, in each process
-GDAL_METADATA, XMP = 42112, 700
+GDAL_METADATA, XMP, TIE_POINTS = 42112, 700, 33922
 XMP_SPACE = "xml:XMP"
 ROOM = "srpipe_room"
 GEO_KEYS, MODEL, KEYS_OF_CRS = 34735, 1024, (2048, 3072, 4096)
@@ -167,7 +167,7 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
             bigtiff="if_safer",
             **packed,
         )
-        _retell(part, said, raster.xmp)
+        _retell(part, said, raster)
     whole.unlink()
 
 
@@ -309,16 +309,32 @@ def _metadata(path: Path) -> str:
         return str(page.tags.valueof(GDAL_METADATA) or "")
 
 
-def _retell(path: Path, metadata: str, packet: bytes | None) -> None:
-    """Write tags over those of a file that take up more room, and XMP over what has a key, too."""
+def _retell(path: Path, metadata: str, raster: Raster) -> None:
+    """Write tags over those of a file that take up more room, and others as GDAL does not.
+
+    GDAL gives XMP a key, and moves the points of pixels that point to their middle with each copy.
+    """
     with tifffile.TiffFile(path, mode="r+") as file:
         page: Any = file.pages[0]
         if metadata:
             tag = page.tags[GDAL_METADATA]
             tag.overwrite(metadata.encode().ljust(tag.count - 1) + b"\0")
-        if packet:
+        if raster.xmp:
             tag = page.tags[XMP]
-            tag.overwrite(packet.ljust(tag.count))
+            tag.overwrite(raster.xmp.ljust(tag.count))
+        if raster.world.points:
+            page.tags[TIE_POINTS].overwrite(_tie_points(raster))
+
+
+def _tie_points(raster: Raster) -> list[float]:
+    """The ground control points as GeoTIFF has them: column, row, 0 and x, y, z of each."""
+    tags = raster.own.get("tags", {}).get("", {})
+    zero = 0.5 if tags.get("AREA_OR_POINT") == "Point" else 0.0  # where the file has its 0, 0
+    return [
+        value
+        for p in raster.world.points
+        for value in (p.column - zero, p.row - zero, 0.0, p.x, p.y, p.z or 0.0)
+    ]
 
 
 def _nodata(raster: Raster) -> float | None:
