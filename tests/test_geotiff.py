@@ -178,6 +178,51 @@ def test_a_nodata_number_that_the_type_has_not_is_left_out(tmp_path):
     assert read(path)[0].nodata is None
 
 
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        *(("int64", -(2**63)), ("int64", -9999), ("int64", 10**18), ("int64", 2**60 + 1)),
+        *(("uint64", 2**64 - 1), ("uint64", 0)),
+    ],
+)
+def test_a_nodata_number_of_64_bits_keeps_all_its_digits(tmp_path, dtype, nodata):
+    """It was a float on its way, of which GDAL took the digits before the point."""
+    pixels = np.arange(300 * 300, dtype=dtype).reshape(1, 300, 300) + 1
+    pixels[:, :100] = nodata
+    with_zero = made(tmp_path / "a.tif", pixels, nodata=0)
+    with tifffile.TiffFile(with_zero, mode="r+") as file:
+        file.pages[0].tags[42113].overwrite(str(nodata))
+    target = enlarge(with_zero, tmp_path / "b.tif", 2)
+    with tifffile.TiffFile(target) as file:
+        assert file.pages[0].tags.valueof(42113) == str(nodata)
+    for path, scale in ((with_zero, 1), (target, 2)):
+        raster, _, valid = read(path)
+        assert (raster.nodata, type(raster.nodata)) == (nodata, int)
+        assert np.array_equal(valid[0, :, 0], enlarged(pixels != nodata, scale))
+    with rasterio.open(target, overview_level=0) as above:
+        assert np.array_equal(above.read(1) == nodata, pixels[0] == nodata)
+
+
+@pytest.mark.parametrize(
+    ("text", "nodata"), [("-9.2233720368547758e+18", -(2**63)), ("nan", np.nan), ("7.0", 7)]
+)
+def test_a_nodata_number_of_64_bits_may_be_written_as_a_float(tmp_path, text, nodata):
+    path = made(tmp_path / "a.tif", noise((1, 9, 9), "int64"), nodata=0)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[42113].overwrite(text)
+    assert read(path)[0].nodata == pytest.approx(nodata, rel=0, nan_ok=True)
+    said = read(enlarge(path, tmp_path / "b.tif", 2))[0].nodata
+    assert said == (None if np.isnan(nodata) else nodata)
+
+
+def test_a_nodata_number_of_64_bits_beside_the_file_is_refused(tmp_path):
+    path = made(tmp_path / "a.tif", noise((1, 9, 9), "int64"))
+    band = '<PAMRasterBand band="1"><NoDataValue>9007199254740993</NoDataValue></PAMRasterBand>'
+    path.with_name("a.tif.aux.xml").write_text(f"<PAMDataset>{band}</PAMDataset>")
+    with pytest.raises(MediaError, match="nodata number in another file"):
+        open_raster(path)
+
+
 def test_a_palette_is_refused(tmp_path):
     path = tmp_path / "a.tif"
     about = {"height": 8, "width": 8, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}

@@ -4,7 +4,6 @@ A COG is a GeoTIFF whose tiles and overviews lie in the order in which they are 
 only be written with all pixels at hand: so the pieces become a tiled BigTIFF first, and that a COG.
 """
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -37,11 +36,12 @@ from srpipe.io.raster import (
     check_raster,
     reading,
 )
-from srpipe.validity import valid_of
+from srpipe.validity import holds, valid_of
 
 NAME = "GeoTIFF"
 CACHE_BYTES = 2**26  # GDAL would take 5 % of the memory, in each process
-GDAL_METADATA, XMP, TIE_POINTS = 42112, 700, 33922
+GDAL_METADATA, GDAL_NODATA, XMP, TIE_POINTS = 42112, 42113, 700, 33922
+WIDE = ("int64", "uint64")
 XMP_SPACE = "xml:XMP"
 ROOM = "srpipe_room"
 GEO_KEYS, MODEL, KEYS_OF_CRS = 34735, 1024, (2048, 3072, 4096)
@@ -134,6 +134,7 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
     count = levels(height, width, TILE)
     coloured = [band.colour for band in raster.bands[:3]] == ["red", "green", "blue"]
     packed: dict[str, Any] = {"tiled": True, "blockxsize": TILE, "blockysize": TILE}
+    nodata, wide = _nodata(raster), raster.dtype.name in WIDE
     packed["photometric"] = "rgb" if coloured else "minisblack"  # GDAL would guess from the count
     with _writing(part), _environment():
         with rasterio.open(
@@ -143,7 +144,7 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
             width=width,
             count=bands,
             dtype=raster.dtype.name,
-            nodata=_nodata(raster),
+            nodata=0 if wide and nodata is not None else nodata,  # see `_retell_nodata`
             bigtiff="yes",
             **packed,
         ) as file:
@@ -152,12 +153,14 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
                 file.write(pixels.read(window)[0, :, 0], window=_place(window))
                 if mask:
                     file.write_mask(mask.read(window)[0, 0, 0], window=_place(window))
+        if wide and nodata is not None:
+            _retell_nodata(whole, int(nodata))
         said = _metadata(whole)
         with rasterio.open(whole, "r+") as file:
             if said:
                 file.update_tags(**{ROOM: " " * len(said)})
             if count > 1:
-                file.build_overviews([2**i for i in range(1, count)], Resampling.average)
+                file.build_overviews([2**i for i in range(1, count)], _resampling(nodata))
         rasterio.shutil.copy(
             *(whole, part),
             driver="GTiff",
@@ -208,7 +211,7 @@ def _described(file: Any, path: Path) -> Raster:
         axes="CYX" if file.count > 1 else "YX",
         bands=bands,
         world=_world(file, path),
-        nodata=file.nodata,
+        nodata=_nodata_in(file, path),
         masked=MaskFlags.per_dataset in flags and opaque,
         bits=_bits(file),
         xmp=xmp.bare(packet) or None,
@@ -326,6 +329,19 @@ def _retell(path: Path, metadata: str, raster: Raster) -> None:
             page.tags[TIE_POINTS].overwrite(_tie_points(raster))
 
 
+def _retell_nodata(path: Path, nodata: int) -> None:
+    """Write all digits of a number for nodata, over a 0: rasterio gives GDAL a float."""
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page: Any = file.pages[0]
+        page.tags[GDAL_NODATA].overwrite(str(nodata))
+
+
+def _resampling(nodata: float | None) -> Resampling:
+    """How overviews are made: a mean of GDAL's compares floats, and would not know such nodata."""
+    exact = not isinstance(nodata, int) or int(float(nodata)) == nodata
+    return Resampling.average if exact else Resampling.nearest
+
+
 def _tie_points(raster: Raster) -> list[float]:
     """The ground control points as GeoTIFF has them: column, row, 0 and x, y, z of each."""
     tags = raster.own.get("tags", {}).get("", {})
@@ -337,13 +353,28 @@ def _tie_points(raster: Raster) -> list[float]:
     ]
 
 
+def _nodata_in(file: Any, path: Path) -> float | None:
+    """The number for nodata; one of 64 bits as the file spells it, since GDAL gives a float."""
+    if file.dtypes[0] not in WIDE:
+        return file.nodata
+    with tifffile.TiffFile(path) as opened:
+        page: Any = opened.pages[0]
+        text = page.tags.valueof(GDAL_NODATA)
+    if text is None and MaskFlags.nodata in file.mask_flag_enums[0]:
+        raise MediaError(
+            f"{path} has its nodata number in another file, where srpipe cannot see all its digits;"
+            " write it into this one (gdal_translate)"
+        )
+    try:
+        return None if text is None else int(text)
+    except ValueError:  # GDAL before 3.5 knew no other numbers
+        return float(text)
+
+
 def _nodata(raster: Raster) -> float | None:
     """The number for nodata, if one of this type can be it: others never meant anything."""
     value = raster.nodata
-    if value is None or raster.dtype.kind == "f":
-        return value
-    limits = np.iinfo(raster.dtype)
-    return value if not math.isnan(value) and limits.min <= value <= limits.max else None
+    return value if value is not None and holds(raster.dtype, value) else None
 
 
 def _tell(file: Any, raster: Raster) -> None:
