@@ -256,6 +256,36 @@ def test_a_coordinate_system_that_cannot_be_read_is_refused(tmp_path):
         open_raster(path)
 
 
+OBLIQUE = "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +to_meter=0.0174533"
+
+
+def test_a_coordinate_system_that_lies_beside_the_file_is_refused_and_not_left_out(tmp_path):
+    """GDAL puts what has no tags there, and nobody took that along."""
+    crs = rasterio.CRS.from_string(OBLIQUE)
+    path = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), crs=crs)
+    assert path.with_name("a.tif.aux.xml").exists()
+    assert read(path)[0].world.crs
+    with pytest.raises(ConfigError, match=r"no tags for this coordinate system, .*; warp the"):
+        enlarge(path, tmp_path / "b.tif", 2)
+
+
+@pytest.mark.parametrize("crs", [OBLIQUE, "+proj=eqearth", "EPSG:5773"])
+@pytest.mark.parametrize("name", ["crs", "points_crs"])
+def test_a_coordinate_system_without_tags_is_refused(tmp_path, crs, name):
+    world = World(affine=TURNED, **{name: rasterio.CRS.from_string(crs).to_wkt()})
+    with pytest.raises(ConfigError, match="no tags for this coordinate system"):
+        write(tmp_path / "a.tif", noise((1, 1, 1, 8, 8), "uint8"), "geotiff", world=world)
+
+
+@pytest.mark.parametrize(
+    "crs", ["EPSG:32633", "EPSG:4979", "EPSG:7415", "ESRI:54009", 'LOCAL_CS["x",UNIT["metre",1]]']
+)
+def test_a_coordinate_system_with_tags_is_kept(tmp_path, crs):
+    path = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), crs=rasterio.CRS.from_string(crs))
+    with rasterio.open(enlarge(path, tmp_path / "b.tif", 2)) as file:
+        assert file.crs == rasterio.CRS.from_string(crs)
+
+
 def test_stacks_units_and_number_types_that_geotiff_has_not_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="no stacks, and this one has 6 planes"):
         write(tmp_path / "a.tif", noise((2, 1, 3, 9, 9), "uint8"), "geotiff")

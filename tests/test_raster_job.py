@@ -35,7 +35,7 @@ from srpipe import jobs, trust
 from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
 from srpipe.io import image
 from srpipe.io.picture import Metadata, Picture, frame_of
-from srpipe.io.raster import Band, World
+from srpipe.io.raster import Band, GroundPoint, World
 from srpipe.jobs import raster, raster_range, spread
 from srpipe.jobs.journal import receipts
 from srpipe.jobs.target import part_of
@@ -187,6 +187,34 @@ def test_gaps_masks_scales_and_names_stay(tmp_path, settings):
     assert found.masked
     assert np.array_equal(valid, enlarged(mask, 2).repeat(2, 1))
     assert np.array_equal(numbers, enlarged(free, 2))
+
+
+POINTS = tuple(GroundPoint(row=r, column=c, x=c, y=r) for r in (0, 9) for c in (0, 9))
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"nodata": 7.0}, "its nodata number"),
+        ({"nodata": np.nan}, "its nodata number"),
+        ({"masked": True}, "its mask"),
+        ({"world": World(affine=(9, 0, 0, 0, 9, 0))}, "its place"),
+        ({"world": replace(ON_A_MAP, crs="a system")}, "its coordinate system"),
+        ({"world": replace(ON_A_MAP, points=POINTS)}, "its ground control points"),
+        ({"world": replace(ON_A_MAP, rpc={"line_off": 7.5})}, "its polynomials"),
+    ],
+)
+def test_whatever_a_finished_file_does_not_say_is_a_bug_and_no_result(tmp_path, said, what):
+    path = write(tmp_path / "in.tif", noise((1, 1, 1, 9, 9), "float32"), "geotiff")
+    found = read(path)[0]
+    raster._checked(path, found)
+    with pytest.raises(TargetError, match=rf"not what was written to it \({what}\); report"):
+        raster._checked(path, replace(found, **said))
+
+
+def test_nodata_that_the_type_has_not_and_that_was_left_out_is_no_bug(tmp_path):
+    path = write(tmp_path / "in.tif", noise((1, 1, 1, 9, 9), "uint8"), "geotiff")
+    raster._checked(path, replace(read(path)[0], nodata=-9999.0))
 
 
 def test_it_is_a_cog_without_warnings_and_its_overviews_are_means(tmp_path, settings):

@@ -115,6 +115,12 @@ def check(raster: Raster) -> None:
         )
     if raster.dtype.name not in DTYPES:
         raise ConfigError(f"GeoTIFF has no {raster.dtype} numbers; write .ome.zarr")
+    for crs in filter(None, (raster.world.crs, raster.world.points_crs)):
+        if not _has_keys(crs):
+            raise ConfigError(
+                f"GeoTIFF has no tags for this coordinate system, {crs.partition(',')[0]}]; warp"
+                " the raster into another one first (gdalwarp -t_srs EPSG:...)"
+            )
 
 
 def sink(part: Path, raster: Raster, grid: Grid, scratch: Path) -> PieceSink:
@@ -172,6 +178,27 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
         )
         _retell(part, said, raster)
     whole.unlink()
+
+
+def _has_keys(crs: str) -> bool:
+    """Whether GDAL finds a coordinate system, as WKT, again in the tags that it writes for it."""
+    wanted = rasterio.CRS.from_wkt(crs)
+    shape: dict[str, Any] = {"width": 1, "height": 1, "count": 1, "dtype": "uint8"}
+    with (
+        warnings.catch_warnings(action="ignore"),
+        rasterio.Env(GDAL_PAM_ENABLED=False),  # nothing beside the file, which nobody would see
+        rasterio.MemoryFile() as memory,
+    ):
+        with memory.open(driver="GTiff", crs=wanted, **shape):
+            pass
+        with memory.open() as file:
+            found = file.crs
+    return bool(found) and _is_local(found) == _is_local(wanted)
+
+
+def _is_local(crs: rasterio.CRS) -> bool:
+    """Whether it is no more than a name and a unit, as which GDAL writes some that it has not."""
+    return bool(crs.to_wkt().startswith("LOCAL_CS"))
 
 
 def _environment() -> AbstractContextManager[Any]:
@@ -271,7 +298,7 @@ def _world(file: Any, path: Path) -> World:
     affine = tuple(file.transform)[:6]
     points, points_crs = file.gcps
     crs = file.crs
-    readable = points_crs or (crs and not crs.to_wkt().startswith("LOCAL_CS"))
+    readable = points_crs or (crs and not _is_local(crs))
     if not readable and _claims_crs(path):
         raise MediaError(
             f"{path} names a coordinate system that GDAL cannot read; assign one first"
