@@ -166,6 +166,32 @@ def test_pixels_that_point_to_their_middle_lie_where_gdal_says(tmp_path):
     np.testing.assert_allclose(corners(after), corners(before), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(("shape", "dtype"), [((32, 40, 3), "uint8"), ((32, 40), "float32")])
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ("a.tfw", "10\n0\n0\n-10\n500005\n3999995\n"),
+        (
+            "a.tif.aux.xml",
+            "<PAMDataset><SRS>EPSG:32633</SRS>"
+            "<GeoTransform>500000, 10, 0, 4000000, 0, -10</GeoTransform></PAMDataset>",
+        ),
+    ],
+)
+def test_a_place_that_a_file_beside_it_says_is_in_the_result(tmp_path, shape, dtype, beside, said):
+    pixels = noise(shape, dtype)
+    colours = "rgb" if len(shape) == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=colours, metadata=None)
+    assert raster_format(tmp_path / "a.tif") != "geotiff"
+    (tmp_path / beside).write_text(said)
+    raster, back, _ = read(enlarge(tmp_path / "a.tif", tmp_path / "b.tif", 2))
+    assert raster.world.affine == (5, 0, 500000, 0, -5, 4000000)
+    assert bool(raster.world.crs) == beside.endswith("xml")
+    bands = pixels[None] if len(shape) == 2 else np.moveaxis(pixels, -1, 0)
+    assert np.array_equal(back[0, :, 0], enlarged(bands, 2))
+    assert not list(tmp_path.glob("b.t*w")) + list(tmp_path.glob("b.*.xml"))
+
+
 def test_statistics_and_print_sizes_do_not_go_along(tmp_path):
     tags = {"TIFFTAG_XRESOLUTION": "300", "STATISTICS_MEAN": "1", "kept": "yes"}
     source = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), tags=tags)
