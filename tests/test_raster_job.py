@@ -345,6 +345,47 @@ def test_what_is_clipped_is_counted(tmp_path, settings, monkeypatch):
     assert set(np.unique(read(result.target)[1])) == {6, 255}
 
 
+@pytest.mark.parametrize(
+    ("asked", "most", "bits", "clipped"), [(None, 4095, 12, 320), ("0,65535", 6000, None, 0)]
+)
+def test_a_result_keeps_to_the_bits_in_use_or_says_nothing_of_them(
+    tmp_path, settings, monkeypatch, asked, most, bits, clipped
+):
+    """A file said 12 bits and held 5434."""
+    monkeypatch.setitem(toy_script.GAINS, "fidelity", 2.0)
+    weights = toy_script.install(tmp_path / "weights")
+    pixels = np.full((2, 9, 9), 1000, np.uint16)
+    pixels[:, :5, :8] = 3000
+    about = {"axes": "ZYX", "SignificantBits": 12}
+    path = tmp_path / "in.ome.tif"
+    tifffile.imwrite(path, pixels, metadata=about, photometric="minisblack")
+    result = jobs.upscale(path, None, settings(weights=weights, range=asked))
+    found, numbers, _ = read(result.target)
+    assert (numbers.max(), found.bits, result.clipped) == (most, bits, clipped)
+
+
+def test_numbers_beyond_the_bits_that_a_file_says_are_in_use_are_told_of(tmp_path, settings):
+    pixels = np.full((2, 9, 9), 5000, np.uint16)
+    about = {"axes": "ZYX", "SignificantBits": 12}
+    path = tmp_path / "in.ome.tif"
+    tifffile.imwrite(path, pixels, metadata=about, photometric="minisblack")
+    result = jobs.upscale(path, None, settings())
+    assert "says that 12 bits are in use, so numbers above 4095" in " ".join(result.notices)
+    result = jobs.upscale(path, None, settings(range="0,65535", overwrite=True))
+    assert "bits are in use" not in " ".join(result.notices)
+    assert (read(result.target)[1] == 5000).all()
+
+
+def test_half_floats_do_not_become_infinite(tmp_path, settings, monkeypatch):
+    monkeypatch.setitem(toy_script.GAINS, "fidelity", 2.0)
+    weights = toy_script.install(tmp_path / "weights")
+    pixels = np.full((1, 1, 1, 9, 9), 40000, np.float16)
+    source = write(tmp_path / "in.ome.zarr", pixels, "omezarr")
+    result = jobs.upscale(source, None, settings(weights=weights, range="0,65504"))
+    assert (read(result.target)[1] == 65504).all()
+    assert result.clipped == 4 * 81
+
+
 def test_bands_are_seen_together_as_they_are_named(tmp_path, settings):
     source = write(tmp_path / "in.tif", noise((1, 5, 1, 20, 20), "uint16"), "geotiff")
     result = jobs.upscale(source, None, settings(bands="4,2,0;1"))
