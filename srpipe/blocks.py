@@ -44,6 +44,7 @@ class Numbers:
     groups : bands that it sees together: three as red, green and blue, or one as grey
     nearest : bands whose pixels are repeated, such as opacity
     nodata : the number that stands for "nothing was measured here"
+    bits : that are in use, and that what comes back keeps to; None where it may take all
     """
 
     dtype: np.dtype
@@ -51,6 +52,7 @@ class Numbers:
     groups: tuple[tuple[int, ...], ...]
     nearest: tuple[int, ...] = ()
     nodata: float | None = None
+    bits: int | None = None
 
     @classmethod
     def of(
@@ -70,7 +72,8 @@ class Numbers:
         Parameters
         ----------
         colours : of each band: "red", "green", "blue", "alpha", or any other word
-        bits : that are in use, where not all of an unsigned type are
+        bits : that are in use, where not all of an unsigned type are; a range beyond them says
+            that they are more
         within : the range; by default the declared one
         groups : bands to be seen together; those that are in none go by themselves
 
@@ -84,12 +87,16 @@ class Numbers:
         _check_groups(together, len(colours), nearest)
         taken = {*nearest, *chain(*together)}
         alone = [(band,) for band in range(len(colours)) if band not in taken]
+        dtype = np.dtype(dtype)
+        declared = declared_range(dtype, bits)
+        more = within is not None and dtype.kind != "f" and within.high > declared.high
         return cls(
-            dtype=np.dtype(dtype),
-            range=within or declared_range(np.dtype(dtype), bits),
+            dtype=dtype,
+            range=within or declared,
             groups=tuple(sorted([*together, *alone])),
             nearest=nearest,
             nodata=nodata,
+            bits=None if more else bits,
         )
 
 
@@ -99,7 +106,7 @@ class Counts:
 
     Parameters
     ----------
-    clipped : of the result, beyond what its type can hold
+    clipped : of the result, beyond what its type can hold, or the bits of it that are in use
     moved : of the result, that would have read as nodata, and became the number beside it
     invalid : of the input, that hold no measurement, and are repeated
     outside : of the input, beyond what is 0 and 1 to the network
@@ -215,10 +222,10 @@ class Blocks:
             unit = self._enlarged(filled[bands], counted, shared, cancelled)
             if valid is not None:  # what is filled in must not count as clipped
                 unit[~torch.from_numpy(enlarged(cut(valid, counted)[bands], self.scale))] = 0
-            made[bands], more = numbers.range.from_unit(unit, numbers.dtype)
+            made[bands], more = numbers.range.from_unit(unit, numbers.dtype, numbers.bits)
             if counted != inner:
                 unit = self._fine(unit, inner, counted)
-                _, more = numbers.range.from_unit(unit, numbers.dtype)
+                _, more = numbers.range.from_unit(unit, numbers.dtype, numbers.bits)
             clipped += more
         repeated = list(numbers.nearest)
         made[repeated] = enlarged(cut(pixels, counted)[repeated], self.scale)

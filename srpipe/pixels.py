@@ -131,20 +131,28 @@ class Range:
         unit = (array.astype(np.float64) - self.low) / (self.high - self.low)
         return torch.from_numpy(unit.astype(np.float32))
 
-    def from_unit(self, unit: Tensor, dtype: np.dtype) -> tuple[np.ndarray, int]:
+    def from_unit(
+        self, unit: Tensor, dtype: np.dtype, bits: int | None = None
+    ) -> tuple[np.ndarray, int]:
         """The inverse of `to_unit`, and how many numbers the type could not hold.
 
-        A float type holds all, beyond the range, too. An integer type rounds to nearest, and takes
-        its own limits for what lies beyond them.
+        Numbers beyond the range are held, too, up to the limits of the type, which stand for what
+        lies beyond those. An integer type rounds to nearest.
+
+        Parameters
+        ----------
+        bits : of an unsigned type that are in use, as `declared_range` has them
         """
         values = unit.detach().cpu().numpy().astype(np.float64)
         values = values * (self.high - self.low) + self.low
         if dtype.kind == "f":
-            return values.astype(dtype), 0
+            high = float(np.finfo(dtype).max)
+            clipped = int(np.count_nonzero(np.abs(values) > high))
+            return values.clip(-high, high).astype(dtype), clipped
         values = np.rint(values)
-        limits = np.iinfo(dtype)
-        low, high = float(limits.min), float(limits.max)
-        high = high if int(high) == limits.max else float(np.nextafter(high, 0))  # 64 bits
+        most = _most(dtype, bits)
+        low, high = float(np.iinfo(dtype).min), float(most)
+        high = high if int(high) == most else float(np.nextafter(high, 0))  # 64 bits
         clipped = int(np.count_nonzero(~((values >= low) & (values <= high))))
         return np.nan_to_num(values, nan=low).clip(low, high).astype(dtype), clipped
 
@@ -158,9 +166,7 @@ def declared_range(dtype: np.dtype, bits: int | None = None) -> Range:
     """
     if dtype.kind == "f":
         return Range(0.0, 1.0)
-    limits = np.iinfo(dtype)
-    high = 2**bits - 1 if bits and not limits.min else limits.max
-    return Range(float(limits.min), float(high))
+    return Range(float(np.iinfo(dtype).min), float(_most(dtype, bits)))
 
 
 def percentile_range(arrays: Iterable[np.ndarray], low: float, high: float) -> Range:
@@ -206,6 +212,12 @@ def extreme_range(arrays: Iterable[np.ndarray]) -> Range:
 _SAMPLE = 2**20
 _WHOLE_IN_FLOAT32 = 2**24  # up to there it holds every whole number
 _LEAST, _MOST = (float(end) for end in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+
+
+def _most(dtype: np.dtype, bits: int | None) -> int:
+    """The largest number of an integer type, or of the bits of it that are in use."""
+    limits = np.iinfo(dtype)
+    return min(2**bits - 1, limits.max) if bits and not limits.min else limits.max
 
 
 def _check(dtype: torch.dtype, bits: int) -> None:

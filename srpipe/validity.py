@@ -7,11 +7,19 @@ that no "nodata" number and no NaN reaches a valid pixel. Afterwards they get ba
 import numpy as np
 
 
+def holds(dtype: np.dtype, value: float) -> bool:
+    """Whether an array of this type can have this number."""
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
+
+
 def valid_of(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
     """Which numbers are finite and not `nodata`; None if all are."""
     valid = np.isfinite(pixels) if pixels.dtype.kind == "f" else np.ones(pixels.shape, bool)
     if nodata is not None and not np.isnan(nodata):
-        valid &= pixels != pixels.dtype.type(nodata) if _holds(pixels.dtype, nodata) else True
+        valid &= pixels != pixels.dtype.type(nodata) if holds(pixels.dtype, nodata) else True
     return None if valid.all() else valid
 
 
@@ -65,7 +73,7 @@ def restore(
         the array, and how many valid numbers were moved off `nodata`
     """
     out, moved = result.copy(), 0
-    if nodata is not None and not np.isnan(nodata) and _holds(out.dtype, nodata):
+    if nodata is not None and not np.isnan(nodata) and holds(out.dtype, nodata):
         hit = out == out.dtype.type(nodata)
         if valid is not None:
             hit &= enlarged(valid, out.shape[-1] // valid.shape[-1])
@@ -99,14 +107,6 @@ def _nearest(valid: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
         np.copyto(columns[:, to], np.arange(of.start, of.stop), where=nearer)
     rows[best >= far] = -1
     return rows, columns
-
-
-def _holds(dtype: np.dtype, value: float) -> bool:
-    """Whether an array of this type can have this number."""
-    if dtype.kind == "f":
-        return True
-    limits = np.iinfo(dtype)
-    return float(value).is_integer() and limits.min <= value <= limits.max
 
 
 def _beside(dtype: np.dtype, value: float) -> np.generic:

@@ -103,6 +103,20 @@ def test_points_on_the_ground_and_polynomials_are_scaled(tmp_path):
     assert (rpc["line_off"], rpc["line_scale"], rpc["lat_off"]) == (15.5, 16, 7.5)
 
 
+@pytest.mark.parametrize("kind", ["Point", "Area"])
+def test_points_on_the_ground_of_pixels_that_point_to_their_middle_are_not_moved(tmp_path, kind):
+    """GDAL moves them by half a pixel whenever it writes them."""
+    points = [rasterio.control.GroundControlPoint(r, c, c, -r) for r in (0, 9) for c in (0, 7)]
+    pixels, tags = noise((1, 16, 16), "uint8"), {"AREA_OR_POINT": kind}
+    about = {"affine": None, "tags": tags, "gcps": points}
+    source = made(tmp_path / "a.tif", pixels, **about)
+    with rasterio.open(source) as before:
+        wanted = [(3 * p.row, 3 * p.col, p.x, p.y) for p in before.gcps[0]]
+    with rasterio.open(enlarge(source, tmp_path / "b.tif", 3)) as after:
+        assert after.tags()["AREA_OR_POINT"] == kind
+        assert [(p.row, p.col, p.x, p.y) for p in after.gcps[0]] == wanted
+
+
 def test_a_mask_of_its_own_is_read_and_written(tmp_path):
     pixels = noise((2, 30, 40), "uint8")
     mask = np.zeros((30, 40), bool)
@@ -152,6 +166,32 @@ def test_pixels_that_point_to_their_middle_lie_where_gdal_says(tmp_path):
     np.testing.assert_allclose(corners(after), corners(before), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(("shape", "dtype"), [((32, 40, 3), "uint8"), ((32, 40), "float32")])
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ("a.tfw", "10\n0\n0\n-10\n500005\n3999995\n"),
+        (
+            "a.tif.aux.xml",
+            "<PAMDataset><SRS>EPSG:32633</SRS>"
+            "<GeoTransform>500000, 10, 0, 4000000, 0, -10</GeoTransform></PAMDataset>",
+        ),
+    ],
+)
+def test_a_place_that_a_file_beside_it_says_is_in_the_result(tmp_path, shape, dtype, beside, said):
+    pixels = noise(shape, dtype)
+    colours = "rgb" if len(shape) == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=colours, metadata=None)
+    assert raster_format(tmp_path / "a.tif") != "geotiff"
+    (tmp_path / beside).write_text(said)
+    raster, back, _ = read(enlarge(tmp_path / "a.tif", tmp_path / "b.tif", 2))
+    assert raster.world.affine == (5, 0, 500000, 0, -5, 4000000)
+    assert bool(raster.world.crs) == beside.endswith("xml")
+    bands = pixels[None] if len(shape) == 2 else np.moveaxis(pixels, -1, 0)
+    assert np.array_equal(back[0, :, 0], enlarged(bands, 2))
+    assert not list(tmp_path.glob("b.t*w")) + list(tmp_path.glob("b.*.xml"))
+
+
 def test_statistics_and_print_sizes_do_not_go_along(tmp_path):
     tags = {"TIFFTAG_XRESOLUTION": "300", "STATISTICS_MEAN": "1", "kept": "yes"}
     source = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), tags=tags)
@@ -176,6 +216,51 @@ def test_grey_whose_0_is_white_stays_so(tmp_path, dtype):
         assert np.array_equal(found[0, :, 0], wanted)
         with tifffile.TiffFile(path) as file:
             assert all(page.photometric.name == "MINISWHITE" for page in file.pages)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        *(("int64", -(2**63)), ("int64", -9999), ("int64", 10**18), ("int64", 2**60 + 1)),
+        *(("uint64", 2**64 - 1), ("uint64", 0)),
+    ],
+)
+def test_a_nodata_number_of_64_bits_keeps_all_its_digits(tmp_path, dtype, nodata):
+    """It was a float on its way, of which GDAL took the digits before the point."""
+    pixels = np.arange(300 * 300, dtype=dtype).reshape(1, 300, 300) + 1
+    pixels[:, :100] = nodata
+    with_zero = made(tmp_path / "a.tif", pixels, nodata=0)
+    with tifffile.TiffFile(with_zero, mode="r+") as file:
+        file.pages[0].tags[42113].overwrite(str(nodata))
+    target = enlarge(with_zero, tmp_path / "b.tif", 2)
+    with tifffile.TiffFile(target) as file:
+        assert file.pages[0].tags.valueof(42113) == str(nodata)
+    for path, scale in ((with_zero, 1), (target, 2)):
+        raster, _, valid = read(path)
+        assert (raster.nodata, type(raster.nodata)) == (nodata, int)
+        assert np.array_equal(valid[0, :, 0], enlarged(pixels != nodata, scale))
+    with rasterio.open(target, overview_level=0) as above:
+        assert np.array_equal(above.read(1) == nodata, pixels[0] == nodata)
+
+
+@pytest.mark.parametrize(
+    ("text", "nodata"), [("-9.2233720368547758e+18", -(2**63)), ("nan", np.nan), ("7.0", 7)]
+)
+def test_a_nodata_number_of_64_bits_may_be_written_as_a_float(tmp_path, text, nodata):
+    path = made(tmp_path / "a.tif", noise((1, 9, 9), "int64"), nodata=0)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[42113].overwrite(text)
+    assert read(path)[0].nodata == pytest.approx(nodata, rel=0, nan_ok=True)
+    said = read(enlarge(path, tmp_path / "b.tif", 2))[0].nodata
+    assert said == (None if np.isnan(nodata) else nodata)
+
+
+def test_a_nodata_number_of_64_bits_beside_the_file_is_refused(tmp_path):
+    path = made(tmp_path / "a.tif", noise((1, 9, 9), "int64"))
+    band = '<PAMRasterBand band="1"><NoDataValue>9007199254740993</NoDataValue></PAMRasterBand>'
+    path.with_name("a.tif.aux.xml").write_text(f"<PAMDataset>{band}</PAMDataset>")
+    with pytest.raises(MediaError, match="nodata number in another file"):
+        open_raster(path)
 
 
 def test_a_palette_is_refused(tmp_path):
@@ -209,6 +294,36 @@ def test_a_coordinate_system_that_cannot_be_read_is_refused(tmp_path):
     path.write_bytes(data.replace(key.tobytes(), np.array([*key[:3], 29999], "u2").tobytes()))
     with pytest.raises(MediaError, match="coordinate system that GDAL cannot read; assign one"):
         open_raster(path)
+
+
+OBLIQUE = "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +to_meter=0.0174533"
+
+
+def test_a_coordinate_system_that_lies_beside_the_file_is_refused_and_not_left_out(tmp_path):
+    """GDAL puts what has no tags there, and nobody took that along."""
+    crs = rasterio.CRS.from_string(OBLIQUE)
+    path = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), crs=crs)
+    assert path.with_name("a.tif.aux.xml").exists()
+    assert read(path)[0].world.crs
+    with pytest.raises(ConfigError, match=r"no tags for this coordinate system, .*; warp the"):
+        enlarge(path, tmp_path / "b.tif", 2)
+
+
+@pytest.mark.parametrize("crs", [OBLIQUE, "+proj=eqearth", "EPSG:5773"])
+@pytest.mark.parametrize("name", ["crs", "points_crs"])
+def test_a_coordinate_system_without_tags_is_refused(tmp_path, crs, name):
+    world = World(affine=TURNED, **{name: rasterio.CRS.from_string(crs).to_wkt()})
+    with pytest.raises(ConfigError, match="no tags for this coordinate system"):
+        write(tmp_path / "a.tif", noise((1, 1, 1, 8, 8), "uint8"), "geotiff", world=world)
+
+
+@pytest.mark.parametrize(
+    "crs", ["EPSG:32633", "EPSG:4979", "EPSG:7415", "ESRI:54009", 'LOCAL_CS["x",UNIT["metre",1]]']
+)
+def test_a_coordinate_system_with_tags_is_kept(tmp_path, crs):
+    path = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), crs=rasterio.CRS.from_string(crs))
+    with rasterio.open(enlarge(path, tmp_path / "b.tif", 2)) as file:
+        assert file.crs == rasterio.CRS.from_string(crs)
 
 
 def test_stacks_units_and_number_types_that_geotiff_has_not_are_refused(tmp_path):

@@ -171,6 +171,8 @@ def test_changes_of_all_levels_come_after_those_of_one(tmp_path):
         ({"version": "0.3"}, "is OME-Zarr 0.3, and srpipe reads 0.4 and 0.5; convert it"),
         ({"said": {"plate": {}}}, "holds several images; name one of them"),
         ({"said": {"multiscales": []}}, "a Zarr without an OME image"),
+        ({"said": {"image-label": {}}}, "names of objects, between which there is nothing"),
+        ({"said": {"image-label": {}}, "version": "0.4"}, "enlarge the image that they belong to"),
     ],
 )
 def test_what_is_not_as_it_should_be_is_named(tmp_path, about, message):
@@ -215,6 +217,18 @@ def test_labels_are_left_out_and_a_user_is_told(tmp_path):
     path = store(tmp_path / "a.zarr", noise((3, 8, 9), "uint8"))
     (path / "labels").mkdir()
     assert "its labels are left out" in read(path)[0].notices[0]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_the_first_of_two_images_is_named_as_the_one(tmp_path, version):
+    path = store(tmp_path / "a.zarr", noise((3, 8, 9), "uint8"), version)
+    assert not read(path)[0].notices
+    group = zarr.open_group(path)
+    said = dict(group.attrs)
+    images = (said if version == "0.4" else said["ome"])["multiscales"]
+    images.append(images[0] | {"name": "second"})
+    group.attrs.update(said)
+    assert "only the first of its 2 images is enlarged" in read(path)[0].notices[0]
 
 
 def test_chunks_that_must_be_unpacked_whole_have_a_limit(tmp_path, monkeypatch):

@@ -41,6 +41,29 @@ def test_what_an_integer_type_cannot_hold_is_counted():
     assert Range(0, 10).to_unit(np.uint8([20])).item() == 2  # nothing is clamped on the way in
 
 
+@pytest.mark.parametrize(
+    ("dtype", "most"), [("float16", 65504), ("float32", 3.4028234663852886e38)]
+)
+def test_what_a_float_type_cannot_hold_is_counted_and_is_no_infinity(dtype, most):
+    unit = torch.tensor([0.5, 1.0, 2.0, -2.0, torch.nan], dtype=torch.float64)
+    back, clipped = Range(0, most).from_unit(unit, np.dtype(dtype))
+    assert back.tolist()[1:4] == [most, most, -most]
+    assert np.isnan(back[4])
+    assert clipped == 2
+
+
+def test_bits_that_are_not_in_use_are_not_taken_either():
+    known = declared_range(np.dtype(np.uint16), 12)
+    unit = torch.tensor([0.5, 1.0, 1.2, -0.1])
+    back, clipped = known.from_unit(unit, np.dtype(np.uint16), 12)
+    assert (back.tolist(), clipped) == ([2048, 4095, 4095, 0], 2)
+    back, clipped = known.from_unit(unit, np.dtype(np.int16), 12)
+    assert (back.tolist(), clipped) == ([2048, 4095, 4914, -410], 0)
+    assert declared_range(np.dtype(np.uint8), 16) == Range(0, 255)
+    top, _ = Range(0, 2**60).from_unit(torch.tensor([1.0]), np.dtype(np.uint64), 60)
+    assert 2**59 < top.item() < 2**60
+
+
 @pytest.mark.parametrize("dtype", ["uint32", "int32", "uint64", "int64"])
 def test_wide_types_do_not_overflow(dtype):
     known = declared_range(np.dtype(dtype))

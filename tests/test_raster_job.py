@@ -35,7 +35,7 @@ from srpipe import jobs, trust
 from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
 from srpipe.io import image
 from srpipe.io.picture import Metadata, Picture, frame_of
-from srpipe.io.raster import Band, World
+from srpipe.io.raster import Band, GroundPoint, World
 from srpipe.jobs import raster, raster_range, spread
 from srpipe.jobs.journal import receipts
 from srpipe.jobs.target import part_of
@@ -189,6 +189,34 @@ def test_gaps_masks_scales_and_names_stay(tmp_path, settings):
     assert np.array_equal(numbers, enlarged(free, 2))
 
 
+POINTS = tuple(GroundPoint(row=r, column=c, x=c, y=r) for r in (0, 9) for c in (0, 9))
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"nodata": 7.0}, "its nodata number"),
+        ({"nodata": np.nan}, "its nodata number"),
+        ({"masked": True}, "its mask"),
+        ({"world": World(affine=(9, 0, 0, 0, 9, 0))}, "its place"),
+        ({"world": replace(ON_A_MAP, crs="a system")}, "its coordinate system"),
+        ({"world": replace(ON_A_MAP, points=POINTS)}, "its ground control points"),
+        ({"world": replace(ON_A_MAP, rpc={"line_off": 7.5})}, "its polynomials"),
+    ],
+)
+def test_whatever_a_finished_file_does_not_say_is_a_bug_and_no_result(tmp_path, said, what):
+    path = write(tmp_path / "in.tif", noise((1, 1, 1, 9, 9), "float32"), "geotiff")
+    found = read(path)[0]
+    raster._checked(path, found)
+    with pytest.raises(TargetError, match=rf"not what was written to it \({what}\); report"):
+        raster._checked(path, replace(found, **said))
+
+
+def test_nodata_that_the_type_has_not_and_that_was_left_out_is_no_bug(tmp_path):
+    path = write(tmp_path / "in.tif", noise((1, 1, 1, 9, 9), "uint8"), "geotiff")
+    raster._checked(path, replace(read(path)[0], nodata=-9999.0))
+
+
 def test_it_is_a_cog_without_warnings_and_its_overviews_are_means(tmp_path, settings):
     pytest.importorskip("rio_cogeo")
     from rio_cogeo import cog_validate
@@ -315,6 +343,47 @@ def test_what_is_clipped_is_counted(tmp_path, settings, monkeypatch):
     result = jobs.upscale(source, None, settings(weights=weights))
     assert result.clipped == result.numbers["clipped"] == 4 * 72
     assert set(np.unique(read(result.target)[1])) == {6, 255}
+
+
+@pytest.mark.parametrize(
+    ("asked", "most", "bits", "clipped"), [(None, 4095, 12, 320), ("0,65535", 6000, None, 0)]
+)
+def test_a_result_keeps_to_the_bits_in_use_or_says_nothing_of_them(
+    tmp_path, settings, monkeypatch, asked, most, bits, clipped
+):
+    """A file said 12 bits and held 5434."""
+    monkeypatch.setitem(toy_script.GAINS, "fidelity", 2.0)
+    weights = toy_script.install(tmp_path / "weights")
+    pixels = np.full((2, 9, 9), 1000, np.uint16)
+    pixels[:, :5, :8] = 3000
+    about = {"axes": "ZYX", "SignificantBits": 12}
+    path = tmp_path / "in.ome.tif"
+    tifffile.imwrite(path, pixels, metadata=about, photometric="minisblack")
+    result = jobs.upscale(path, None, settings(weights=weights, range=asked))
+    found, numbers, _ = read(result.target)
+    assert (numbers.max(), found.bits, result.clipped) == (most, bits, clipped)
+
+
+def test_numbers_beyond_the_bits_that_a_file_says_are_in_use_are_told_of(tmp_path, settings):
+    pixels = np.full((2, 9, 9), 5000, np.uint16)
+    about = {"axes": "ZYX", "SignificantBits": 12}
+    path = tmp_path / "in.ome.tif"
+    tifffile.imwrite(path, pixels, metadata=about, photometric="minisblack")
+    result = jobs.upscale(path, None, settings())
+    assert "says that 12 bits are in use, so numbers above 4095" in " ".join(result.notices)
+    result = jobs.upscale(path, None, settings(range="0,65535", overwrite=True))
+    assert "bits are in use" not in " ".join(result.notices)
+    assert (read(result.target)[1] == 5000).all()
+
+
+def test_half_floats_do_not_become_infinite(tmp_path, settings, monkeypatch):
+    monkeypatch.setitem(toy_script.GAINS, "fidelity", 2.0)
+    weights = toy_script.install(tmp_path / "weights")
+    pixels = np.full((1, 1, 1, 9, 9), 40000, np.float16)
+    source = write(tmp_path / "in.ome.zarr", pixels, "omezarr")
+    result = jobs.upscale(source, None, settings(weights=weights, range="0,65504"))
+    assert (read(result.target)[1] == 65504).all()
+    assert result.clipped == 4 * 81
 
 
 def test_bands_are_seen_together_as_they_are_named(tmp_path, settings):

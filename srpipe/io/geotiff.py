@@ -4,7 +4,6 @@ A COG is a GeoTIFF whose tiles and overviews lie in the order in which they are 
 only be written with all pixels at hand: so the pieces become a tiled BigTIFF first, and that a COG.
 """
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -37,11 +36,12 @@ from srpipe.io.raster import (
     check_raster,
     reading,
 )
-from srpipe.validity import valid_of
+from srpipe.validity import holds, valid_of
 
 NAME = "GeoTIFF"
 CACHE_BYTES = 2**26  # GDAL would take 5 % of the memory, in each process
-GDAL_METADATA, XMP = 42112, 700
+GDAL_METADATA, GDAL_NODATA, XMP, TIE_POINTS = 42112, 42113, 700, 33922
+WIDE = ("int64", "uint64")
 XMP_SPACE = "xml:XMP"
 ROOM = "srpipe_room"
 GEO_KEYS, MODEL, KEYS_OF_CRS = 34735, 1024, (2048, 3072, 4096)
@@ -115,6 +115,12 @@ def check(raster: Raster) -> None:
         )
     if raster.dtype.name not in DTYPES:
         raise ConfigError(f"GeoTIFF has no {raster.dtype} numbers; write .ome.zarr")
+    for crs in filter(None, (raster.world.crs, raster.world.points_crs)):
+        if not _has_keys(crs):
+            raise ConfigError(
+                f"GeoTIFF has no tags for this coordinate system, {crs.partition(',')[0]}]; warp"
+                " the raster into another one first (gdalwarp -t_srs EPSG:...)"
+            )
 
 
 def sink(part: Path, raster: Raster, grid: Grid, scratch: Path) -> PieceSink:
@@ -136,6 +142,7 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
     packed: dict[str, Any] = {"tiled": True, "blockxsize": TILE, "blockysize": TILE}
     grey = "miniswhite" if raster.own.get("white_at_0") else "minisblack"
     packed["photometric"] = "rgb" if coloured else grey  # GDAL would guess from the count
+    nodata, wide = _nodata(raster), raster.dtype.name in WIDE
     with _writing(part), _environment():
         with rasterio.open(
             *(whole, "w"),
@@ -144,7 +151,7 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
             width=width,
             count=bands,
             dtype=raster.dtype.name,
-            nodata=_nodata(raster),
+            nodata=0 if wide and nodata is not None else nodata,  # see `_retell_nodata`
             bigtiff="yes",
             **packed,
         ) as file:
@@ -153,12 +160,14 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
                 file.write(pixels.read(window)[0, :, 0], window=_place(window))
                 if mask:
                     file.write_mask(mask.read(window)[0, 0, 0], window=_place(window))
+        if wide and nodata is not None:
+            _retell_nodata(whole, int(nodata))
         said = _metadata(whole)
         with rasterio.open(whole, "r+") as file:
             if said:
                 file.update_tags(**{ROOM: " " * len(said)})
             if count > 1:
-                file.build_overviews([2**i for i in range(1, count)], Resampling.average)
+                file.build_overviews([2**i for i in range(1, count)], _resampling(nodata))
         rasterio.shutil.copy(
             *(whole, part),
             driver="GTiff",
@@ -168,8 +177,29 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
             bigtiff="if_safer",
             **packed,
         )
-        _retell(part, said, raster.xmp)
+        _retell(part, said, raster)
     whole.unlink()
+
+
+def _has_keys(crs: str) -> bool:
+    """Whether GDAL finds a coordinate system, as WKT, again in the tags that it writes for it."""
+    wanted = rasterio.CRS.from_wkt(crs)
+    shape: dict[str, Any] = {"width": 1, "height": 1, "count": 1, "dtype": "uint8"}
+    with (
+        warnings.catch_warnings(action="ignore"),
+        rasterio.Env(GDAL_PAM_ENABLED=False),  # nothing beside the file, which nobody would see
+        rasterio.MemoryFile() as memory,
+    ):
+        with memory.open(driver="GTiff", crs=wanted, **shape):
+            pass
+        with memory.open() as file:
+            found = file.crs
+    return bool(found) and _is_local(found) == _is_local(wanted)
+
+
+def _is_local(crs: rasterio.CRS) -> bool:
+    """Whether it is no more than a name and a unit, as which GDAL writes some that it has not."""
+    return bool(crs.to_wkt().startswith("LOCAL_CS"))
 
 
 def _environment() -> AbstractContextManager[Any]:
@@ -209,7 +239,7 @@ def _described(file: Any, path: Path) -> Raster:
         axes="CYX" if file.count > 1 else "YX",
         bands=bands,
         world=_world(file, path),
-        nodata=file.nodata,
+        nodata=_nodata_in(file, path),
         masked=MaskFlags.per_dataset in flags and opaque,
         bits=_bits(file),
         xmp=xmp.bare(packet) or None,
@@ -279,7 +309,7 @@ def _world(file: Any, path: Path) -> World:
     affine = tuple(file.transform)[:6]
     points, points_crs = file.gcps
     crs = file.crs
-    readable = points_crs or (crs and not crs.to_wkt().startswith("LOCAL_CS"))
+    readable = points_crs or (crs and not _is_local(crs))
     if not readable and _claims_crs(path):
         raise MediaError(
             f"{path} names a coordinate system that GDAL cannot read; assign one first"
@@ -320,25 +350,69 @@ def _metadata(path: Path) -> str:
         return str(page.tags.valueof(GDAL_METADATA) or "")
 
 
-def _retell(path: Path, metadata: str, packet: bytes | None) -> None:
-    """Write tags over those of a file that take up more room, and XMP over what has a key, too."""
+def _retell(path: Path, metadata: str, raster: Raster) -> None:
+    """Write tags over those of a file that take up more room, and others as GDAL does not.
+
+    GDAL gives XMP a key, and moves the points of pixels that point to their middle with each copy.
+    """
     with tifffile.TiffFile(path, mode="r+") as file:
         page: Any = file.pages[0]
         if metadata:
             tag = page.tags[GDAL_METADATA]
             tag.overwrite(metadata.encode().ljust(tag.count - 1) + b"\0")
-        if packet:
+        if raster.xmp:
             tag = page.tags[XMP]
-            tag.overwrite(packet.ljust(tag.count))
+            tag.overwrite(raster.xmp.ljust(tag.count))
+        if raster.world.points:
+            page.tags[TIE_POINTS].overwrite(_tie_points(raster))
+
+
+def _retell_nodata(path: Path, nodata: int) -> None:
+    """Write all digits of a number for nodata, over a 0: rasterio gives GDAL a float."""
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page: Any = file.pages[0]
+        page.tags[GDAL_NODATA].overwrite(str(nodata))
+
+
+def _resampling(nodata: float | None) -> Resampling:
+    """How overviews are made: a mean of GDAL's compares floats, and would not know such nodata."""
+    exact = not isinstance(nodata, int) or int(float(nodata)) == nodata
+    return Resampling.average if exact else Resampling.nearest
+
+
+def _tie_points(raster: Raster) -> list[float]:
+    """The ground control points as GeoTIFF has them: column, row, 0 and x, y, z of each."""
+    tags = raster.own.get("tags", {}).get("", {})
+    zero = 0.5 if tags.get("AREA_OR_POINT") == "Point" else 0.0  # where the file has its 0, 0
+    return [
+        value
+        for p in raster.world.points
+        for value in (p.column - zero, p.row - zero, 0.0, p.x, p.y, p.z or 0.0)
+    ]
+
+
+def _nodata_in(file: Any, path: Path) -> float | None:
+    """The number for nodata; one of 64 bits as the file spells it, since GDAL gives a float."""
+    if file.dtypes[0] not in WIDE:
+        return file.nodata
+    with tifffile.TiffFile(path) as opened:
+        page: Any = opened.pages[0]
+        text = page.tags.valueof(GDAL_NODATA)
+    if text is None and MaskFlags.nodata in file.mask_flag_enums[0]:
+        raise MediaError(
+            f"{path} has its nodata number in another file, where srpipe cannot see all its digits;"
+            " write it into this one (gdal_translate)"
+        )
+    try:
+        return None if text is None else int(text)
+    except ValueError:  # GDAL before 3.5 knew no other numbers
+        return float(text)
 
 
 def _nodata(raster: Raster) -> float | None:
     """The number for nodata, if one of this type can be it: others never meant anything."""
     value = raster.nodata
-    if value is None or raster.dtype.kind == "f":
-        return value
-    limits = np.iinfo(raster.dtype)
-    return value if not math.isnan(value) and limits.min <= value <= limits.max else None
+    return value if value is not None and holds(raster.dtype, value) else None
 
 
 def _tell(file: Any, raster: Raster) -> None:

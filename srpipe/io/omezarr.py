@@ -297,6 +297,11 @@ def _multiscale(about: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     images = said.get("multiscales")
     if not images:
         raise MediaError(f"{path} is a Zarr without an OME image; name the folder of the image")
+    if "image-label" in said:
+        raise MediaError(
+            f"{path} holds labels: its numbers are names of objects, between which there is"
+            " nothing; enlarge the image that they belong to"
+        )
     image = images[0]
     version = said.get("version") if "ome" in about else image.get("version")
     if version not in VERSIONS:
@@ -345,6 +350,9 @@ def _described(
     said = about.get("ome", about)
     ours = ("ome", "multiscales", "omero", "_creator", RECORD)
     notices = []
+    if len(said["multiscales"]) > 1:
+        images = len(said["multiscales"])
+        notices.append(f"{path}: only the first of its {images} images is enlarged")
     if (path / LABELS).is_dir():
         notices.append(f"{path}: its labels are left out; they would no longer fit")
     raster = Raster(

@@ -1,8 +1,9 @@
 """Which files are rasters rather than pictures, and what reads and writes them.
 
 A TIFF is a picture if it is one page of 8 or 16 bits, grey, RGB or palette, maybe with alpha, that
-fits into memory. It is a raster if its tags put it on a map (GeoTIFF) or under a microscope (OME,
-ImageJ), or if it has more pages, more bands, other numbers, or more pixels than a picture.
+fits into memory. It is a raster if its tags or a file beside it put it on a map (GeoTIFF), or its
+tags under a microscope (OME, ImageJ), or if it has more pages, more bands, other numbers, or more
+pixels than a picture.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any
 import tifffile
 
 from srpipe.errors import ConfigError, MediaError
+from srpipe.io.beside import placing
 from srpipe.io.picture import PIXELS_MAX
 from srpipe.io.raster import Grid, Raster, RasterSink, RasterSource, reading
 from srpipe.io.tiff import COLOURED, GEO, GREY, first_page
@@ -92,7 +94,7 @@ def raster_format(path: Path) -> str | None:
     if not _is_tiff(path):
         return None
     with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
-        return _tiff_format(tiff)
+        return _tiff_format(tiff, path)
 
 
 def names_a_raster(target: Path) -> bool:
@@ -221,12 +223,12 @@ def _is_tiff(path: Path) -> bool:
         raise MediaError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _tiff_format(file: tifffile.TiffFile) -> str | None:
+def _tiff_format(file: tifffile.TiffFile, path: Path) -> str | None:
     pages: Any = file.pages
     if not len(pages):
         raise ValueError("it ends before its first page")
     first = first_page(file)
-    if any(first.tags.get(tag) for tag in (*GEO, RPC)):
+    if any(first.tags.get(tag) for tag in (*GEO, RPC)) or any(placing(path)):
         return "geotiff"
     if file.is_ome or file.is_imagej:
         return "ometiff"

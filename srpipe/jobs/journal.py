@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srpipe.errors import ConfigError
+from srpipe.io.beside import placing
 from srpipe.io.sequence import files, is_sequence
 from srpipe.jobs.job import Receipt, Unit, checksum, files_of, slot, synced
 from srpipe.jobs.software import versions
@@ -120,7 +121,9 @@ def identity(path: Path) -> dict[str, Any]:
         digest.update(file.read(_ENDS_BYTES))
         file.seek(max(facts.st_size - _ENDS_BYTES, file.tell()))
         digest.update(file.read(_ENDS_BYTES))
-    return {"bytes": facts.st_size, "modified": facts.st_mtime_ns, "ends": digest.hexdigest()}
+    found = {"bytes": facts.st_size, "modified": facts.st_mtime_ns, "ends": digest.hexdigest()}
+    beside = {more.name: checksum(more) for more in placing(path)}
+    return found | ({"beside": beside} if beside else {})
 
 
 def fingerprint(plan: "Plan") -> Fingerprint:

@@ -47,6 +47,7 @@ from srpipe.jobs.trusted import disagreement_of, tell, untell
 from srpipe.models import MODELS
 from srpipe.settings import RunSettings
 from srpipe.trust import Tally
+from srpipe.validity import holds
 from srpipe.windows import Span, within
 
 STATISTICS = "statistics"
@@ -437,15 +438,41 @@ def _checked(path: Path, target: Raster) -> dict[str, Any]:
     """
     with closing(open_raster(path)) as opened:
         found = opened.raster
-    same = found.shape == target.shape and found.dtype == target.dtype
-    if not same or not _at_one_place(found, target):
-        raise TargetError(f"{path} is not what was written to it; report this as a bug")
+    lost = [what for what, kept in _kept(found, target).items() if not kept]
+    if lost:
+        raise TargetError(
+            f"{path} is not what was written to it ({', '.join(lost)}); report this as a bug"
+        )
     return {"shape": list(found.shape), "dtype": str(found.dtype), "format": found.format}
 
 
-def _at_one_place(found: Raster, target: Raster) -> bool:
-    """Whether two rasters lie in one place of the world, as far as the second one says."""
-    here, there = found.world.affine, target.world.affine
-    if there is None:
+def _kept(found: Raster, target: Raster) -> dict[str, bool]:
+    """What a target may say, and whether a file says the same where it does."""
+    here, there = found.world, target.world
+    points = [[(p.row, p.column, p.x, p.y) for p in world.points] for world in (here, there)]
+    rpc = here.rpc or {}
+    return {
+        "its size": found.shape == target.shape,
+        "its number type": found.dtype == target.dtype,
+        "its place": there.affine is None or _near(here.affine, there.affine),
+        "its coordinate system": bool(here.crs or not there.crs),
+        "its ground control points": not points[1] or _near(*points),
+        "the coordinate system of those": bool(here.points_crs or not there.points_crs),
+        "its polynomials": all(_near(rpc.get(k), v) for k, v in (there.rpc or {}).items()),
+        "its nodata number": _same_nodata(found, target),
+        "its mask": found.masked or not target.masked,
+    }
+
+
+def _near(here: Any, there: Any) -> bool:
+    """Whether numbers are the same; None is no number."""
+    alike = here is not None and np.shape(here) == np.shape(there)
+    return alike and np.allclose(here, there, rtol=1e-9, atol=1e-9)
+
+
+def _same_nodata(found: Raster, target: Raster) -> bool:
+    """Whether one number stands for nodata in both, where the type has that of the second."""
+    here, there = found.nodata, target.nodata
+    if there is None or not holds(target.dtype, there):
         return True
-    return here is not None and np.allclose(here, there, rtol=1e-9, atol=1e-9)
+    return here == there or (here is not None and np.isnan(here) and np.isnan(there))

@@ -2,7 +2,7 @@
 
 import math
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ def look(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:
     lost = [
         f"{source}: {what} is left out of {RASTERS[name].title}" for what in left_out(raster, name)
     ]
-    larger = as_held(larger, name)
+    numbers = _numbers(raster, settings)
+    larger = replace(as_held(larger, name), bits=numbers.bits)
     grid = grid_for(larger.shape, entry.scale, side=_side(larger, entry))
     part = part_of(target)
     open_sink(larger.format, part, larger, grid, part)  # or it cannot hold it
@@ -83,9 +84,7 @@ def look(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:
         "size": raster.shape[3:],
         "size_after": larger.shape[3:],
         "frames": raster.shape[0] * raster.shape[2],
-        "raster": RasterPlan(
-            source=raster, target=larger, grid=grid, numbers=_numbers(raster, settings)
-        ),
+        "raster": RasterPlan(source=raster, target=larger, grid=grid, numbers=numbers),
         "notices": (*raster.notices, *lost),
     }
 

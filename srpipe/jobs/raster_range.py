@@ -79,6 +79,11 @@ def about_range(plan: Plan, numbers: Numbers, counts: Counts) -> list[str]:
             f" between {low:g} and {high:g}, which are black and white to the network; --range"
             " gives others"
         )
+    if counts.outside and counts.clipped and numbers.bits and high == 2**numbers.bits - 1:
+        said.append(
+            f"the file says that {numbers.bits} bits are in use, so numbers above {high:g} became"
+            " that; a --range up to a larger one keeps them"
+        )
     return said
 
 
