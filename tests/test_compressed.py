@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 
 from srpipe import jobs, zoo
 from srpipe.errors import ConfigError, WeightsError
+from srpipe.io.video_quantiser import H264
+from srpipe.jobs import compressed
 from srpipe.models import MODELS
 from srpipe.settings import RunSettings
 
@@ -82,7 +85,24 @@ def test_who_enlarges_a_strongly_compressed_video_is_told(tmp_path, weights, qp,
     options = {"qp": str(qp), "x264-params": "ipratio=1:pbratio=1"}
     clip = clips.make(tmp_path / "a.mkv", options=options)
     found = notices(clip, weights)
-    assert [f"quantiser of {qp}" in each and ADVICE in each for each in found] == [True] * told
+    told_so = f"H.264 with a quantiser of {qp} (0 to 51)"
+    assert [told_so in each and ADVICE in each for each in found] == [True] * told
+
+
+@pytest.mark.parametrize(("quantiser", "told"), [(9, True), (2, False)])
+def test_who_enlarges_a_strongly_compressed_old_video_is_told(tmp_path, weights, quantiser, told):
+    options = {"qmin": str(quantiser), "qmax": str(quantiser), "b": "1000000"}
+    clip = clips.make(tmp_path / "a.mkv", codec="mpeg4", base=Fraction(1, 25), options=options)
+    found = notices(clip, weights)
+    told_so = f"MPEG with a quantiser of {quantiser} (1 to 31)"
+    assert [told_so in each and ADVICE in each for each in found] == [True] * told
+
+
+def test_a_scale_of_which_nothing_is_known_is_not_told_of(tmp_path, weights, monkeypatch):
+    clip = clips.make(tmp_path / "a.mkv", options={"qp": "40"})
+    assert notices(clip, weights)
+    monkeypatch.setitem(compressed.QUANTISERS, H264, {3: 20})
+    assert not notices(clip, weights)
 
 
 def test_nobody_else_is_told(tmp_path, weights):

@@ -12,7 +12,7 @@ from srpipe.io.video_quantiser import H264, MPEG, VP9, quantiser
 END = " is made for that"
 """Of a notice that advises a network."""
 
-QUANTISERS = {H264: {2: 26, 4: 30}, MPEG: {2: 4, 4: 6}, VP9: {2: 150}}
+QUANTISERS = {H264: {2: 26, 4: 30}, MPEG: {2: 4, 4: 5}, VP9: {2: 150}}
 """By codec and scale, from which on a network for compressed pictures is nearer to the truth."""
 
 QUALITY = 80
