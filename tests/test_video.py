@@ -442,6 +442,32 @@ def test_depth_and_colour_tags_go_over(tmp_path, fmt, colours, bits, full):
             assert np.abs(large - other).mean() < 2 << (bits - 8)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mov"])
+def test_sound_that_an_edit_list_hides_stays_hidden(tmp_path, suffix):
+    whole = clips.make(
+        tmp_path / "whole.mkv",
+        times=range(0, 1600, 40),
+        extras=[clips.sound("deu", seconds=1.6)],
+        options={"preset": "ultrafast"},
+    )
+    path = tmp_path / "a.mp4"
+    with av.open(str(whole)) as file, av.open(str(path), "w") as out:
+        made = [out.add_stream_from_template(s, opaque=True) for s in file.streams]
+        for packet in file.demux():
+            if packet.size:
+                packet.pts -= 1000
+                packet.dts -= 1000
+                packet.stream = made[packet.stream.index]
+                out.mux(packet)
+    assert len(clips.held(path)["streams"][1]["packets"]) > 10
+    part, *_ = enlarged(path, suffix)
+    with av.open(str(part)) as file:
+        sound = [p for p in file.demux(audio=0) if p.size and not p.is_discard]
+    assert 3 < len(sound) < 8
+    first = sound[0]
+    assert -first.duration < first.pts <= 0.05 / first.time_base  # it reaches into what is shown
+
+
 @pytest.mark.parametrize("language", ["deu", "nld", "fre", "zho", "cym", "pol"])
 def test_languages_stay_in_quicktime(tmp_path, language):
     path = clips.make(tmp_path / "a.mkv", extras=[clips.sound(language)])

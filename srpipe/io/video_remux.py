@@ -33,6 +33,9 @@ PLAIN_TAGS = frozenset(
 )
 """Tags that MP4 has a place for (libavformat/movenc.c); others need libav's metadata keys."""
 
+PRIMING_S = Fraction(1, 10)
+"""How long before its start sound may begin, for a decoder to be there in time."""
+
 QUICKTIME_LANGUAGES = {
     "deu": "ger",
     "nld": "dut",
@@ -135,7 +138,7 @@ class Companions:
             return
         try:
             for packet in self.input.demux(streams):
-                if not _is_filler(packet):
+                if not (_is_filler(packet) or self._is_hidden(packet)):
                     self._set_times(packet)
                     yield packet
         except av.error.MemoryError:  # no fault of the file's
@@ -145,6 +148,12 @@ class Companions:
                 f"the other streams could be copied only in part: reading breaks off"
                 f" ({error.strerror})"
             )
+
+    def _is_hidden(self, packet: av.Packet) -> bool:
+        """Whether an edit list hides it, which Matroska cannot; but for what starts a decoder."""
+        if not packet.is_discard or packet.pts is None or self._suffix not in (".mkv", ".webm"):
+            return False
+        return not -PRIMING_S <= packet.pts * packet.time_base - self._shift_s < 0
 
     def _set_times(self, packet: av.Packet) -> None:
         """Give the packet a decoding time that its stream's last one is not behind of."""
