@@ -442,6 +442,16 @@ def test_depth_and_colour_tags_go_over(tmp_path, fmt, colours, bits, full):
             assert np.abs(large - other).mean() < 2 << (bits - 8)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "alpha"), [(".mov", "prores", True), (".mkv", "hevc", False)]
+)
+def test_prores_with_alpha_needs_no_advice(tmp_path, suffix, codec, alpha):
+    part, sink, _ = enlarged(clips.prores(tmp_path), suffix)
+    assert VideoSource(part).codec == codec
+    assert VideoSource(part).layout.alpha == alpha
+    assert any("transparency is not kept" in notice for notice in sink.notices) != alpha
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".mov"])
 def test_sound_that_an_edit_list_hides_stays_hidden(tmp_path, suffix):
     whole = clips.make(

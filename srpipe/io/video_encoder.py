@@ -103,7 +103,7 @@ def losses(source: Layout, made: Encoding, hdr: Mapping[str, bytes]) -> list[str
     if source.alpha and not has.alpha:
         texts.append(
             f"transparency is not kept: {made.codec} has no place for it;"
-            " codec ffv1 in .mkv, or .webm, has"
+            " codec ffv1 in .mkv, prores_ks in .mov, or .webm, has"
         )
     if source.bits > has.bits:
         texts.append(f"{source.bits} bits per sample become {has.bits}, the most {made.codec} has")
@@ -191,6 +191,8 @@ def _default_codec(layout: Layout, suffix: str, side: int) -> str:
         return SEQUENCES[suffix]
     if suffix == ".webm":
         return "libvpx-vp9"
+    if suffix == ".mov" and layout.alpha:
+        return "prores_ks"
     deep = layout.bits > 10 and layout.family == "yuv"
     wide = deep or layout.transfer in HDR_TRANSFERS
     return "libx265" if wide and side >= X265_LEAST_SIDE else "libx264"
@@ -213,8 +215,9 @@ def _formats(name: str, asked: str | None) -> list[str]:
     """The pixel formats to choose from, those among an encoder's whose planes we can fill."""
     codec = _encoder(name)
     offered = [form.name for form in codec.video_formats or []]
-    if name.startswith("libvpx"):  # it lists more formats with alpha than it starts with
-        offered = [form for form in offered if form == "yuva420p" or not _has_alpha(form)]
+    if name.startswith("libvpx") or name == "libx265":  # they start with fewer than they list
+        known = ["yuva420p"] if name.startswith("libvpx") else []
+        offered = [form for form in offered if form in known or not _has_alpha(form)]
     offered = [form for form in offered or [asked or "yuv420p"] if written(form)]
     if asked is None:
         return offered
