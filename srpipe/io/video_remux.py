@@ -33,7 +33,7 @@ PLAIN_TAGS = frozenset(
 )
 """Tags that MP4 has a place for (libavformat/movenc.c); others need libav's metadata keys."""
 
-PRIMING_S = Fraction(1, 10)
+PRIMING_S = Fraction(1, 5)
 """How long before its start sound may begin, for a decoder to be there in time."""
 
 QUICKTIME_LANGUAGES = {
