@@ -65,6 +65,11 @@ def test_the_same_network_takes_all_weights(card):
     assert "(100% of the parameters) from rdam-lite-x2-fidelity" in told
 
 
+def test_a_folder_s_name_is_no_sum(card):
+    moved = card.parent.rename(card.parent.with_name("first - second")) / card.name
+    assert "(100% of the parameters)" in build(model(start=str(moved)))[1]
+
+
 def test_another_scale_takes_the_trunk_and_says_how_much(card):
     network, told = build(model(scale=3, start=str(card)))
     state = network.state_dict()

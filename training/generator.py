@@ -60,7 +60,8 @@ def _cards(model: recipe.Model) -> list[tuple[int, zoo.Card]]:
     """Those whose weights it starts from, each with its sign."""
     if not model.start:
         return []
-    words = re.split(r" ([+-]) ", model.start)
+    alone = Path(model.start).is_file()  # whatever its folders are called
+    words = [model.start] if alone else re.split(r" ([+-]) ", model.start)
     signs = [1, *(1 if sign == "+" else -1 for sign in words[1::2])]
     return list(zip(signs, map(_card, words[::2]), strict=True))
 

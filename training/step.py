@@ -12,7 +12,6 @@ from torch import Generator, Tensor, nn
 
 from srpipe.errors import ConfigError, DeviceError
 from srpipe.models import MODELS
-from srpipe.precision import whole_float32
 from training import checkpoint
 from training.clock import Clock
 from training.critics import critics
@@ -74,8 +73,7 @@ class Parts:
     def validate(self, held: Sequence[tuple[Tensor, Tensor]]) -> Findings:
         """How good the averaged weights are on images that are held out."""
         self.judged.load_state_dict(self.average.state)
-        with whole_float32(self.fabric.device):
-            return validate(self.judged, held, self.scale, edges=self.edges)
+        return validate(self.judged, held, self.scale, edges=self.edges)
 
     def shares(self) -> list[Tensor]:
         """For each critic, where between real and enlarged images its slope is penalised."""

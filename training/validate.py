@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from srpipe.gradients import gradient_map
 from srpipe.metrics import luma, mean, psnr, ssim
 from srpipe.pixels import rounded
+from srpipe.precision import whole_float32
 from training.generator import enlarged
 
 SHOWN, SHOWN_SIDE = 4, 192
@@ -42,7 +43,8 @@ def validate(
     psnrs, ssims = [], []
     rows: list[Tensor] = []
     for low, high in ((low.cpu(), high.cpu()) for low, high in held):
-        image, maps = enlarged(network, low.to(device), edges=edges)
+        with whole_float32(device):
+            image, maps = enlarged(network, low.to(device), edges=edges)
         result = rounded(image, 8).cpu()
         inner = (..., slice(scale, -scale), slice(scale, -scale))
         a, b = luma(result)[inner], luma(high)[inner]

@@ -38,18 +38,18 @@ def leaky_conv(x: Tensor, layer: nn.Conv2d, slope: float) -> Tensor:
         return F.leaky_relu(layer(x), slope)
     if isinstance(layer, SubPixel):
         return layer.bent(x, slope)
-    return _bent(x, layer, layer.weight, layer.bias, slope)
+    return _convolved(x, layer, layer.weight, layer.bias, slope)
 
 
-def _bent(
+def _convolved(
     x: Tensor, layer: nn.Conv2d, weight: Tensor, bias: Tensor | None, slope: float | None
 ) -> Tensor:
     """A convolution like a layer's, with these weights; with a slope, and a leaky ReLU in one."""
-    how = layer.padding, layer.stride, layer.dilation, layer.groups
+    padding, stride, others = layer.padding, layer.stride, (layer.dilation, layer.groups)
     if slope is None:
-        return F.conv2d(x, weight, bias, how[1], how[0], *how[2:])
+        return F.conv2d(x, weight, bias, stride, padding, *others)
     assert _ONE_STEP is not None
-    return _ONE_STEP(x, weight, bias, *how, "leaky_relu", [slope], "")
+    return _ONE_STEP(x, weight, bias, padding, stride, *others, "leaky_relu", [slope], "")
 
 
 def in_one_step(x: Tensor, layer: nn.Conv2d) -> bool:
@@ -131,10 +131,10 @@ class SubPixel(nn.Conv2d):
         """The same with a leaky ReLU of this slope, if any, as `leaky_conv` does it."""
         in_lines = x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
         if not in_lines:
-            return F.pixel_shuffle(_bent(x, self, self.weight, self.bias, slope), self.step)
+            return F.pixel_shuffle(_convolved(x, self, self.weight, self.bias, slope), self.step)
         assert self.bias is not None
         kernels = self._by_pixel(self.weight.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        made = _bent(x, self, kernels, self._by_pixel(self.bias), slope)
+        made = _convolved(x, self, kernels, self._by_pixel(self.bias), slope)
         lines = made.permute(0, 2, 3, 1)  # (N, H, W, step step outputs)
         lines = lines.unflatten(-1, (self.step, -1)).transpose(2, 3)  # (N, H, step, W, ...)
         n, h, down, w, _line = lines.shape
