@@ -135,6 +135,17 @@ def test_the_body_may_be_in_half_precision_and_the_result_is_not(name):
 
 
 @every_model
+def test_the_papers_body_may_be_in_half_precision_too(name):
+    spec = MODELS[name]
+    for scale in spec.scales:
+        network = lower(spec.build(scale=scale, **spec.presets["paper"]), torch.bfloat16)
+        with torch.inference_mode():
+            made = network(torch.rand(1, 3, 8, 8))
+        assert made.dtype == torch.float32
+        assert made.shape[2:] == (8 * scale, 8 * scale)
+
+
+@every_model
 def test_the_paper_preset_has_a_halo_and_at_least_the_lite_ones(name):
     spec = MODELS[name]
     for scale in spec.scales:

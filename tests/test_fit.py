@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from srpipe import zoo
 from srpipe.errors import ConfigError, DeviceError
@@ -20,6 +21,7 @@ from training.fit import fit, launched, main
 from training.losses import l1
 from training.recipe import SHIPPED, read
 from training.step import Parts, step
+from training.watch import SHOWN_APART
 
 RECIPE = SHIPPED / "eagcl-lite-x4-fidelity.toml"
 
@@ -262,6 +264,37 @@ def test_what_is_not_finite_is_named_on_the_very_step(recipe, tmp_path, monkeypa
     assert not (tmp_path / "run" / "state.pt").exists()
 
 
+def test_steps_that_are_read_late_are_the_same_steps(recipe, tmp_path, monkeypatch):
+    """As on CUDA: the same weights, and the same log but for its times."""
+    how, found = recipe(schedule__iterations=5, run__log_every=2), []
+    for late in (False, True):
+        monkeypatch.setattr(step_module, "reads_late", lambda _fabric, late=late: late)
+        card = fit(how, tmp_path / str(late))
+        rows = csv.DictReader((card.parent / "log.csv").read_text().splitlines())
+        untimed = [{k: v for k, v in row.items() if k not in SHOWN_APART[1:]} for row in rows]
+        found.append((untimed, load_file(card.with_suffix(".safetensors"))))
+    (log, weights), (late_log, late_weights) = found
+    assert [row["step"] for row in log] == ["2", "4", "5"]
+    assert late_log == log
+    assert all(torch.equal(late_weights[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_step_that_is_not_finite_is_not_taken(recipe, monkeypatch, late):
+    monkeypatch.setattr("training.objective.LOSSES", broken("slope"))
+    monkeypatch.setattr(step_module, "reads_late", lambda _fabric: late)
+    how = recipe(losses__mse=1.0)
+    parts = Parts(how, launched(how))
+    before = [p.detach().clone() for p in parts.bare.parameters()]
+    batches = iter([(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))] * 2)
+    if late:
+        assert step(parts, batches, stop=False) == []
+    with pytest.raises(DeviceError, match="the gradient is not finite at step 1;"):
+        step(parts, batches, stop=False)
+    for old, now in zip(before, parts.bare.parameters(), strict=True):
+        assert torch.equal(old, now)
+
+
 def test_the_full_loss_moves_the_generator_and_both_critics(recipe):
     full = recipe(**ALL_OF_IT)
     fabric = launched(full)
@@ -269,7 +302,7 @@ def test_the_full_loss_moves_the_generator_and_both_critics(recipe):
     networks = [parts.bare, *(critic.bare for critic in parts.critics.values())]
     before = [[p.clone() for p in network.parameters()] for network in networks]
     batches = iter([(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))] * 2)
-    values = step(parts, batches, stop=False)
+    [values] = step(parts, batches, stop=False)
     assert set(values) == {
         "l1", "gradient_correlation", "gradient_branch", "steady", "adversarial",
         "gradient_adversarial", "Loss_D", "Loss_G", "Score_D", "Score_G", "gradient",
@@ -288,7 +321,7 @@ def test_what_is_learned_in_bfloat16_is_close_to_float32(recipe):
         how = recipe(run__precision=precision, losses__gradient_correlation=0.1)
         parts = Parts(how, launched(how))
         before = [p.detach().clone() for p in parts.bare.parameters()]
-        losses.append(step(parts, iter([given]), stop=False))
+        losses += step(parts, iter([given]), stop=False)
         assert (parts.lowered is None) == (precision == "32-true")
         for old, now in zip(before, parts.bare.parameters(), strict=True):
             assert now.dtype == torch.float32
@@ -313,10 +346,11 @@ def test_a_step_in_bfloat16_begins_with_what_the_step_before_came_to(recipe):
     how = recipe(run__precision="bf16-mixed", optimiser__learning_rate=0.1)
     parts = Parts(how, launched(how))
     given = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32)
-    first = step(parts, iter([given]), stop=False)
+    [first] = step(parts, iter([given]), stop=False)
     # with gradients, as a step: without, a convolution and its activation are rounded once
     wanted = l1(lower(parts.bare, torch.bfloat16)(given[0]), given[1]).detach()
-    assert step(parts, iter([given]), stop=False)["l1"] == float(wanted) != first["l1"]
+    [second] = step(parts, iter([given]), stop=False)
+    assert second["l1"] == float(wanted) != first["l1"]
 
 
 @pytest.mark.parametrize(("clip", "largest"), [(0.01, 0.0101), (0, 1e9)])
@@ -324,7 +358,7 @@ def test_the_gradient_is_clipped_where_it_is_asked_for(recipe, clip, largest):
     how = recipe(optimiser__clip=clip)
     parts = Parts(how, launched(how))
     batch = (torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))
-    values = step(parts, iter([batch]), stop=False)
+    [values] = step(parts, iter([batch]), stop=False)
     norm = torch.stack([p.grad.norm() for p in parts.bare.parameters()]).norm()
     assert norm < largest
     assert values["gradient"] > 0.011

@@ -24,6 +24,7 @@ from training.pictures import (
     read_image,
     turned,
 )
+from training.replay import sent
 
 TOLD_EVERY_S = 10
 """Between two lines that tell how far the first pass over a folder is."""
@@ -95,8 +96,8 @@ class Pairs:
             turns = torch.randint(8, (data.batch,), generator=chance)
             tops = (place[0] * (heights[chosen] - side + 1)).long()
             lefts = (place[1] * (widths[chosen] - side + 1)).long()
-            drawn = torch.stack((chosen, tops, lefts, turns))  # one copy, for which CUDA is waited
-            chosen, tops, lefts, turns = drawn.to(self.low.pixels.device)
+            drawn = torch.stack((chosen, tops, lefts, turns))
+            chosen, tops, lefts, turns = sent(drawn, self.low.pixels.device)
             low = _disturbed(self.low.crops(chosen, tops, lefts, side, turns), data, chance)
             if self.frames:
                 take = torch.randint(TAKES, (data.batch,), generator=chance)

@@ -29,7 +29,7 @@ from training.clock import Every
 from training.export import export
 from training.generator import spent_before
 from training.recipe import Recipe, read, to_dict
-from training.step import Parts, precision_of, step
+from training.step import Parts, precision_of, rest, step
 from training.watch import Seen, Watch
 
 FREE = frozenset(
@@ -107,29 +107,37 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
             watch.see(step(parts, batches, stop=bool(asked)))
             if not first:
                 continue
-            if clock.over or clock.steps % recipe.run.log_every == 0:
+            logs = clock.over or clock.steps % recipe.run.log_every == 0
+            saves = saving() or clock.over
+            if logs or saves:
+                watch.see(rest(parts))
+            if logs:
                 if done := clock.progress == 1 or validating():
                     # first, so that a validation that fails loses no step
                     checkpoint.save(state, to_dict(recipe), kept)
                 watch.entry(recipe, clock, parts.validate(held) if done else None)
-            if clock.over or saving():
+            if saves:
                 checkpoint.save(state, to_dict(recipe), kept)
     if clock.progress < 1:
         fabric.barrier()  # the first process is ended with others, and has to save yet
         raise KeyboardInterrupt
     if not first:
         return None
-    spent = {
+    spent = _spent(parts, len(pairs.high)) | ({"before": before} if before else {})
+    samples = [(low.to(fabric.device), high.to(fabric.device)) for low, high in held]
+    return export(recipe, parts.average.state, spent, samples, folder)
+
+
+def _spent(parts: Parts, images: int) -> dict[str, Any]:
+    """What this run took, for the card."""
+    clock, fabric = parts.clock, parts.fabric
+    return {
         "steps": clock.steps,
         "seconds": round(clock.seconds),
-        "images": len(pairs.high),
+        "images": images,
         "device": _where(fabric),
         "precision": precision_of(fabric),
     }
-    if before:
-        spent["before"] = before
-    samples = [(low.to(fabric.device), high.to(fabric.device)) for low, high in held]
-    return export(recipe, parts.average.state, spent, samples, folder)
 
 
 def launched(recipe: Recipe) -> Fabric:

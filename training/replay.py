@@ -1,6 +1,10 @@
-"""What a step has a GPU do, as one CUDA graph: no kernel then waits for Python to launch it."""
+"""What a step has a GPU do, as one CUDA graph, and numbers that neither side waits for.
 
-from collections.abc import Callable, Sequence
+No kernel then waits for Python to launch it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +12,37 @@ from torch import Generator, Tensor
 
 WARM = 3
 """Calls before a function becomes a graph: in them libraries set themselves up."""
+
+
+def sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device, for which CUDA is not waited."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.pin_memory().to(device, non_blocking=True)
+
+
+class Readings:
+    """What steps tell of themselves, on its way from the device."""
+
+    def __init__(self) -> None:
+        self._way = deque[tuple[int, list[str], Tensor, torch.cuda.Event | None]]()
+
+    def put(self, step: int, names: Sequence[str], numbers: Tensor) -> None:
+        """What the step of this number tells: as many numbers as names."""
+        event = None
+        if numbers.device.type == "cuda":
+            numbers = torch.empty(numbers.shape, pin_memory=True).copy_(numbers, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self._way.append((step, list(names), numbers, event))
+
+    def take(self, keep: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
+        """Steps and what they tell, the oldest first; the last ``keep`` of them stay."""
+        while len(self._way) > keep:
+            step, names, numbers, event = self._way.popleft()
+            if event is not None:
+                event.synchronize()
+            yield step, dict(zip(names, numbers.tolist(), strict=True))
 
 
 class Replays:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,7 +19,7 @@ from training.generator import Lowered, build, enlarged, enlarged_twice
 from training.objective import Objective
 from training.optimiser import adam, set_rate
 from training.recipe import Recipe
-from training.replay import Replayed, Replays
+from training.replay import Readings, Replayed, Replays, sent
 from training.validate import Findings, validate
 
 
@@ -43,7 +43,11 @@ class Parts:
         compiles = fabric.device.type == "cuda" and find_spec("triton") is not None
         if kind is not None and compiles and not recipe.losses.steady:
             _compile(self.network, kind)
-        own = adam(self.bare, opt.learning_rate, opt.betas, fabric.device)
+        own: Any = adam(self.bare, opt.learning_rate, opt.betas, fabric.device)
+        self.readings, self.late = Readings(), reads_late(fabric)
+        self.unsound = torch.zeros((), device=fabric.device)  # 1: what a step found is not finite
+        if self.late:
+            own.found_inf = self.unsound  # with which Adam does not take the step
         self.adam: Any
         self.adam = fabric.setup_optimizers(own)
         self.average = checkpoint.Average(self.bare, recipe.run.ema)
@@ -82,7 +86,7 @@ class Parts:
             torch.rand(self.recipe.data.batch, 1, 1, 1, generator=self.chance)
             for _critic in self.critics
         )
-        return [each[mine].to(self.fabric.device) for each in drawn]
+        return [sent(each[mine], self.fabric.device) for each in drawn]
 
     def _teach_alone(self, low: Tensor, high: Tensor, *shares: Tensor) -> None:
         """One step of every critic, and none of the generator."""
@@ -127,16 +131,23 @@ class Parts:
         clip = self.recipe.optimiser.clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.bare.parameters(), clip)
         found = own | taught | judged | {"Loss_G": loss, "gradient": norm}
-        return {name: value.detach() for name, value in found.items()}
+        values = {name: value.detach() for name, value in found.items()}
+        self.unsound.copy_(~_stacked(values).isfinite().all())
+        return values
 
 
-def step(parts: Parts, batches: Iterator[tuple[Tensor, Tensor]], *, stop: bool) -> dict[str, float]:
-    """One step of the critics and one of the generator; losses and scores by their names.
+def step(
+    parts: Parts, batches: Iterator[tuple[Tensor, Tensor]], *, stop: bool
+) -> list[dict[str, float]]:
+    """One step of the critics and one of the generator.
+
+    Losses and scores by their names come back, those of this step, or on CUDA of the one before:
+    see `rest`.
 
     Raises
     ------
     DeviceError
-        If a loss or the gradient is not finite. The generator has not taken the step then.
+        If a loss or the gradient is not finite. The generator has not taken that step then.
     """
     recipe, clock = parts.recipe, parts.clock
     set_rate(parts.adam, recipe.optimiser.learning_rate * clock.share)
@@ -149,10 +160,29 @@ def step(parts: Parts, batches: Iterator[tuple[Tensor, Tensor]], *, stop: bool) 
     if recipe.losses.steady:
         parts.noise.manual_seed(int(torch.randint(2**62, (), generator=parts.chance)))
     found = parts.learn(low, high, *parts.shares())
-    values = _agreed(parts.fabric, clock, found, stop=stop)
+    mean: Any = parts.fabric.all_reduce(_stacked(found), reduce_op="mean")
+    lap, stopped = _agreed(parts.fabric, clock.lap(), stop=stop)
+    clock.advance(lap, stop=stopped)
+    parts.readings.put(clock.steps, list(found), mean)
+    told = [] if parts.late else rest(parts)
     parts.move()
     parts.average.update(clock.steps)
-    return values
+    return told + rest(parts, keep=1)
+
+
+def rest(parts: Parts, keep: int = 0) -> list[dict[str, float]]:
+    """What steps but the last ``keep`` found, where not read yet; raises what `step` does."""
+    found = []
+    for number, values in parts.readings.take(keep):
+        for name, value in values.items():
+            if not math.isfinite(value):
+                what = "gradient" if name == "gradient" else f"loss {name}"
+                raise DeviceError(
+                    f"the {what} is not finite at step {number}; the last checkpoint is sound, and"
+                    " a run with a smaller learning rate may start from it"
+                )
+        found.append(values)
+    return found
 
 
 def precision_of(fabric: Fabric) -> str:
@@ -170,24 +200,20 @@ def _compile(network: nn.Module, kind: type[nn.Module]) -> None:
             part.compile(dynamic=False)
 
 
-def _agreed(
-    fabric: Fabric, clock: Clock, found: dict[str, Tensor], *, stop: bool
-) -> dict[str, float]:
-    """Means over all devices, and the clock set to what all agree on.
+def reads_late(fabric: Fabric) -> bool:
+    """Whether the host gets a step ready while the device is at the one before."""
+    return fabric.device.type == "cuda" and fabric.world_size == 1
 
-    This is the only place where a step waits for the device.
-    """
-    own = torch.tensor([clock.lap(), float(stop)], device=fabric.device)
-    stacked = torch.stack([value.float() for value in found.values()])
-    mean: Any = fabric.all_reduce(torch.cat((stacked, own)), reduce_op="mean")
-    *means, lap, stopped = mean.tolist()
-    clock.advance(lap, stop=stopped > 0)
-    values = dict(zip(found, means, strict=True))
-    for name, value in values.items():
-        if not math.isfinite(value):
-            what = "gradient" if name == "gradient" else f"loss {name}"
-            raise DeviceError(
-                f"the {what} is not finite at step {clock.steps}; the last checkpoint is sound, and"
-                " a run with a smaller learning rate may start from it"
-            )
-    return values
+
+def _stacked(values: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([value.float() for value in values.values()])
+
+
+def _agreed(fabric: Fabric, lap: float, *, stop: bool) -> tuple[float, bool]:
+    """How long a step took, and whether it is the last for now, for all devices alike."""
+    if fabric.world_size == 1:
+        return lap, stop
+    own = torch.tensor([lap, float(stop)], device=fabric.device)
+    mean: Any = fabric.all_reduce(own, reduce_op="mean")
+    lap, stopped = mean.tolist()
+    return lap, stopped > 0

@@ -3,7 +3,7 @@
 import csv
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,10 +59,10 @@ class Watch:
             self._file = (folder / "log.csv").open("a", newline="")
             self._board = _tensorboard(folder, step)
 
-    def see(self, values: Mapping[str, float]) -> None:
-        """Take in the values of one step, whose mean the next entry has."""
+    def see(self, values: Sequence[Mapping[str, float]]) -> None:
+        """Take in the values of steps, whose mean the next entry has."""
         if self.first:
-            self.seen.values.append(values)
+            self.seen.values.extend(values)
 
     def entry(self, recipe: Recipe, clock: Clock, found: Findings | None) -> None:
         """Write what was seen since the last entry, and what was found on held-out pictures."""

@@ -118,6 +118,7 @@ SPEC = ModelSpec(
     },
     halo=halo,
     statistics="global",
+    compiled=Block,
     source="Attention SRGAN, on SRGAN (arXiv:1609.04802), group norm (arXiv:1803.08494) and RCAN"
     " (arXiv:1807.02758); own implementation",
 )

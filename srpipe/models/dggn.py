@@ -48,7 +48,8 @@ class MSRU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to the same; in the type of ``x``, which may outdo the weights'."""
         y = x.to(self.mix.weight.dtype)
-        return x + self.gate(self.mix(torch.cat([branch(y) for branch in self.branches], 1)))
+        y = self.gate(self.mix(torch.cat([branch(y) for branch in self.branches], 1)))
+        return (x + y).to(x.dtype)
 
 
 def _enlarger(width: int, hr: int, steps: Sequence[int]) -> Chain:

@@ -154,5 +154,6 @@ SPEC = ModelSpec(
     },
     halo=halo,
     statistics="global",
+    compiled=Block,
     source="RDAM, on EDSR (arXiv:1707.02921) and CBAM (arXiv:1807.06521); own implementation",
 )
