@@ -6,12 +6,14 @@ annealed. A run folder that holds a checkpoint is gone on with, to the same bits
 """
 
 import argparse
+import math
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision, Precision
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities import rank_zero_only
+from torch import Generator, Tensor
 
 from srpipe.device import devices, keep_freed_memory
 from srpipe.errors import SrpipeError
@@ -60,6 +63,9 @@ class Mixed(MixedPrecision):
         """What it is given."""
         return data
 
+
+CENTRED = 64
+"""Squares that the mean colour is corrected by, at least."""
 
 FIRST_PASS = timedelta(days=1)
 """How long processes wait at most for the first one, which reads the pictures."""
@@ -125,7 +131,13 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
         return None
     spent = _spent(parts, len(pairs.high)) | ({"before": before} if before else {})
     samples = [(low.to(fabric.device), high.to(fabric.device)) for low, high in held]
-    return export(recipe, parts.average.state, spent, samples, folder)
+    return export(recipe, parts.average.state, spent, samples, _trained(recipe, pairs), folder)
+
+
+def _trained(recipe: Recipe, pairs: data.Pairs) -> Iterator[tuple[Tensor, Tensor]]:
+    """Squares that are the same for any run, in batches."""
+    batches = pairs.batches(recipe.data, Generator().manual_seed(0))
+    return islice(batches, math.ceil(CENTRED / recipe.data.batch))
 
 
 def _spent(parts: Parts, images: int) -> dict[str, Any]:
