@@ -363,6 +363,8 @@ ROWS = [
         clip("a.mp4", options={"preset": "medium", "bf": "3", "b-pyramid": "normal"}), COMMON),
     Row("Edit list that starts 5 s late",
         clip("a.mp4", times=[t + 5000 for t in clips.REGULAR]), COMMON),
+    Row("Edit list that starts 1001/30000 s late",
+        clip("a.mp4", times=[1001 * n for n in range(1, 10)], base=Fraction(1, 30000)), COMMON),
     Row("Edit list that hides the first frames", clips.hidden_start, (frames, times)),
     *(Row(f"Rotation {d}°", turned(d), (*COMMON, rotation)) for d in (90, 180, 270)),
     Row("Pixel aspect 11:12", clip("a.mp4", sample_aspect_ratio=Fraction(11, 12)),

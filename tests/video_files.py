@@ -42,7 +42,7 @@ def make(
     """Write a clip; `extras` are functions that add a stream and return its packets."""
     muxer = {}
     if path.suffix in (".mp4", ".mov"):
-        muxer["video_track_timescale"] = str(base.denominator)
+        muxer["video_track_timescale"] = muxer["movie_timescale"] = str(base.denominator)
         muxer["movflags"] = "+use_metadata_tags" if keys else "+write_colr"
     with av.open(str(path), "w", format=form, container_options=muxer) as out:
         out.metadata["title"] = "A title"

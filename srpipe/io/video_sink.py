@@ -221,8 +221,10 @@ class VideoSink:
         ours = self.source.time_base.denominator
         bases = [stream.time_base for stream in self._companions.input.streams.video]
         scale = math.lcm(ours, *(base.denominator for base in bases if base))
+        ticks = str(scale if scale <= MAX_TIMESCALE else ours)
         return {
-            "video_track_timescale": str(scale if scale <= MAX_TIMESCALE else ours),
+            "video_track_timescale": ticks,
+            "movie_timescale": ticks,  # of the edit list, which says when the first frame is shown
             "movflags": "+write_colr" + "+use_metadata_tags" * self._keys(),
         }
 
