@@ -19,7 +19,7 @@ from srpipe.device import Cost, cost, found, free_bytes, give_back_cache, is_out
 from srpipe.ensemble import TURNS, Mean, turned
 from srpipe.errors import Cancelled, ConfigError, DeviceError, PixelError
 from srpipe.models.pooling import Core, Statistics, held, pools
-from srpipe.precision import DTYPES, best, lower, numbers, raised, whole_float32
+from srpipe.precision import DTYPES, best, best_layout, lower, numbers, raised, whole_float32
 from srpipe.tiling import Tile, Tiles, grid, smallest, window
 
 T = TypeVar("T")
@@ -88,6 +88,7 @@ class Upscaler:
         self.ensemble = ensemble
         self.device = found(device)
         self.precision = _one_of("precision", precision, DTYPES) or best(self.device)
+        self._layout = best_layout(self.device, self.precision)
         self.blend = _one_of("blend", blend, BLENDS) or ("crop" if exact else "hann")
         self.tile = _tile(tile)
         self.recomputed = 0
@@ -102,7 +103,7 @@ class Upscaler:
         self._weights = {} if self.precision == "fp32" else numbers(full)
         lowered = full if self.precision == "fp32" else lower(full, DTYPES[self.precision])
         try:
-            self.network = lowered.to(self.device).to(memory_format=torch.channels_last)
+            self.network = lowered.to(self.device).to(memory_format=self._layout)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -446,7 +447,7 @@ class Upscaler:
         pieces = [
             images[i, :, t.y.read_from : t.y.read_to, t.x.read_from : t.x.read_to] for i, t in part
         ]
-        return torch.stack(pieces).to(self.device, memory_format=torch.channels_last)
+        return torch.stack(pieces).to(self.device, memory_format=self._layout)
 
     def _place(self, image: Tensor, enlarged: Tensor, tile: Tile) -> None:
         """Put the kept part of a tile where it belongs: (3, H, W) each."""

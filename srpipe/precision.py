@@ -21,13 +21,25 @@ def best(device: torch.device, among: Collection[str] = tuple(DTYPES)) -> str:
 
     A CPU does bfloat16 fast with AMX. With AVX512-bf16 alone it multiplies no more numbers at once
     than in float32 and has more to convert: our networks took 1.3 to 1.6 times as long.
+    CUDA cards are about as fast in both, and float16 has three bits more: on an H200 it took
+    `eagcl` 0.75 times as long as bfloat16, `dggn` 0.8 to 0.95 times and `rdam` 1.04 to 1.1 times.
     """
     if device.type == "cuda":
-        fast = ["bf16", "fp16"] if native(device, "bf16") else ["fp16"]
+        fast = ["fp16", "bf16"] if native(device, "bf16") else ["fp16"]
     else:
         has = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
         fast = ["bf16"] if has else []  # the question is private: it may go any time
     return next((name for name in fast if name in among), "fp32")
+
+
+def best_layout(device: torch.device, precision: str) -> torch.memory_format:
+    """How the numbers of a feature map lie in memory where a network is fast on a device.
+
+    With the channels of a pixel side by side, but for float32 on CUDA: there that took our networks
+    1.1 to 2.4 times as long as channel by channel, on an H200.
+    """
+    plain = device.type == "cuda" and precision == "fp32"
+    return torch.contiguous_format if plain else torch.channels_last
 
 
 def native(device: torch.device, name: str) -> bool:

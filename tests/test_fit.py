@@ -185,7 +185,7 @@ def test_a_card_says_what_was_spent_before_too(recipe, tmp_path):
 def test_a_card_says_what_precision_auto_was(
     recipe, tmp_path, monkeypatch, capsys, fast, precision
 ):
-    monkeypatch.setattr(fit_module, "best", lambda _device: fast)
+    monkeypatch.setattr(fit_module, "best", lambda _device, _among: fast)
     card = fit(recipe(schedule__iterations=1, run__precision="auto"), tmp_path / "run")
     assert zoo.Card.read(card).training["spent"]["precision"] == precision
     assert f"CPU, {precision}; " in capsys.readouterr().out

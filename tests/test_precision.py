@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from srpipe.precision import DTYPES, best, native, whole_float32
+from srpipe.precision import DTYPES, best, best_layout, native, whole_float32
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 AMPERE, TURING = (8, 0), (7, 5)
@@ -14,7 +14,8 @@ AMPERE, TURING = (8, 0), (7, 5)
 @pytest.mark.parametrize(
     ("capability", "among", "wanted"),
     [
-        (AMPERE, DTYPES, "bf16"),
+        (AMPERE, DTYPES, "fp16"),
+        (AMPERE, ("fp32", "bf16"), "bf16"),
         (TURING, DTYPES, "fp16"),
         (AMPERE, ("fp32", "fp16"), "fp16"),
         (AMPERE, ("fp32",), "fp32"),
@@ -50,7 +51,21 @@ def test_of_two_graphics_processors_the_one_that_is_meant_is_asked(monkeypatch):
     """The first one's answer was taken for all, and emulation was taken for units."""
     here = {torch.device("cuda:0"): AMPERE, torch.device("cuda:1"): TURING}
     monkeypatch.setattr(torch.cuda, "get_device_capability", here.__getitem__)
-    assert [best(device) for device in here] == ["bf16", "fp16"]
+    assert [best(device, ("fp32", "bf16")) for device in here] == ["bf16", "fp32"]
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "wanted"),
+    [
+        (CUDA, "fp32", torch.contiguous_format),
+        (CUDA, "fp16", torch.channels_last),
+        (CUDA, "bf16", torch.channels_last),
+        (CPU, "fp32", torch.channels_last),
+        (CPU, "bf16", torch.channels_last),
+    ],
+)
+def test_channels_lie_side_by_side_but_for_float32_on_cuda(device, precision, wanted):
+    assert best_layout(device, precision) == wanted
 
 
 def test_a_processor_that_is_fast_in_a_type_has_units_for_it():

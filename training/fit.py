@@ -158,7 +158,7 @@ def launched(recipe: Recipe) -> Fabric:
     device = torch.device(devices()[0])
     precision: Any = run.precision
     if precision == "auto":
-        precision = "bf16-mixed" if best(device) == "bf16" else "32-true"
+        precision = "bf16-mixed" if best(device, ("fp32", "bf16")) == "bf16" else "32-true"
     # The last layers of a gradient branch that no loss asks for get no gradient.
     unused = not recipe.losses.gradient_branch
     strategy = DDPStrategy(
