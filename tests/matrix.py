@@ -340,6 +340,10 @@ def turned(degrees):
     return clip("a.mp4", before=lambda _, stream: stream.set_display_matrix(matrix))
 
 
+def chaptered(*ends):
+    return functools.partial(clips.chapters, ends=ends)
+
+
 COMMON = (frames, times, pixels)
 SHORT = [0, 40, 80]
 BT = {1: "BT.709", 6: "BT.601", 9: "BT.2020"}
@@ -364,7 +368,8 @@ ROWS = [
     Row("Edit list that starts 5 s late",
         clip("a.mp4", times=[t + 5000 for t in clips.REGULAR]), COMMON),
     Row("Edit list that starts 1001/30000 s late",
-        clip("a.mp4", times=[1001 * n for n in range(1, 10)], base=Fraction(1, 30000)), COMMON),
+        clip("a.mp4", times=[1001 * n for n in range(1, 10)], base=Fraction(1, 30000),
+             movie=30000), COMMON),
     Row("Edit list that hides the first frames", clips.hidden_start, (frames, times)),
     *(Row(f"Rotation {d}°", turned(d), (*COMMON, rotation)) for d in (90, 180, 270)),
     Row("Pixel aspect 11:12", clip("a.mp4", sample_aspect_ratio=Fraction(11, 12)),
@@ -414,6 +419,12 @@ ROWS = [
         (frames, times, beside), target="b.mkv"),
     Row("Chapters, MP4", clip("a.mp4", before=clips.chapters), (frames, chapters)),
     Row("Chapters, MKV", clip("a.mkv", before=clips.chapters), (frames, chapters)),
+    Row("Chapters, frames at a clock of 25 Hz, MP4",
+        clip("a.mp4", times=range(12), base=Fraction(1, 25), last=1,
+             before=chaptered(213, 479)), (*COMMON, chapters)),
+    Row("Chapters of an hour, frames at a clock of 10 MHz, MP4",
+        clip("a.mp4", times=[400_000 * n for n in range(12)], base=Fraction(1, 10**7), last=400_000,
+             before=chaptered(3_600_000, 7_200_000)), (*COMMON, chapters)),
     Row("Cover art, MP4", clip("a.mp4", extras=[clips.cover], keys=False), (frames, cover)),
     Row("Cover art, from MP4 to MKV", clip("a.mp4", extras=[clips.cover], keys=False),
         (frames, cover), target="b.mkv"),

@@ -50,6 +50,16 @@ def test_figures_are_recorded_of_the_source_that_weights_are_for(pictures, toy, 
     assert all(card.metrics for card in zoo.cards(toy))
 
 
+def test_figures_are_recorded_also_where_nobody_reads_the_table(pictures, toy, monkeypatch):
+    def closed(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    with pytest.raises(BrokenPipeError):
+        main([str(pictures), "--model", "toy", "--weights", str(toy), "--record"])
+    assert all(card.metrics["values"] for card in zoo.cards(toy))
+
+
 def test_a_stage_that_was_not_measured_keeps_its_figures(pictures, toy, capsys):
     words = [str(pictures), "--model", "toy", "--weights", str(toy), "--record"]
     assert main(words) == 0

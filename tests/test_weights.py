@@ -14,7 +14,7 @@ from srpipe import zoo
 from srpipe.datasets import Pictures
 from srpipe.evaluation import evaluate, reduced
 from srpipe.pixels import from_unit, rounded
-from srpipe.precision import lower, native
+from srpipe.precision import DTYPES, lower, native
 from srpipe.resample import resize
 from srpipe.settings import EvalSettings
 
@@ -187,18 +187,17 @@ def lettering(scale, side=96):
     return rounded(resize(truth, (side, side)), 8)
 
 
-@pytest.mark.skipif(
-    not native(torch.device("cpu"), "bf16"),
-    reason="without units for bfloat16 a processor takes a hundred times as long",
-)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize(("name", "stage"), STAGES)
 @torch.inference_mode()
-def test_bfloat16_is_within_one_level_where_the_card_says_so(name, stage):
+def test_16_bits_are_within_one_level_where_the_card_says_so(name, stage, precision):
     card = ENTRIES[name].cards[stage]
-    if "bf16" not in card.precisions:
-        pytest.skip("the card says that it is not")
+    if precision not in card.precisions:
+        pytest.skip("the card says that they are not")
+    if not native(torch.device("cpu"), precision):
+        pytest.skip("without units for the type a processor may take a hundred times as long")
     network = zoo.load(name, perception=zoo.STAGES.index(stage)).network
-    low = lower(network, torch.bfloat16)
+    low = lower(network, DTYPES[precision])
     for x in (*lows(card.scale), lettering(card.scale)):
         found, wanted = (from_unit(each(x), 8).int() for each in (low, network))
         assert (found - wanted).abs().max() <= 1

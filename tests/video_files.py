@@ -37,12 +37,15 @@ def make(
     extras=(),
     before=None,
     keys=True,
+    movie=1000,
+    last=40,
     **context,
 ):
     """Write a clip; `extras` are functions that add a stream and return its packets."""
     muxer = {}
     if path.suffix in (".mp4", ".mov"):
-        muxer["video_track_timescale"] = muxer["movie_timescale"] = str(base.denominator)
+        muxer["video_track_timescale"] = str(base.denominator)
+        muxer["movie_timescale"] = str(movie)
         muxer["movflags"] = "+use_metadata_tags" if keys else "+write_colr"
     with av.open(str(path), "w", format=form, container_options=muxer) as out:
         out.metadata["title"] = "A title"
@@ -56,7 +59,7 @@ def make(
         if before:
             before(out, stream)
         packets = [packet for extra in extras for packet in extra(out)]
-        ends = dict(zip(times, [*times[1:], times[-1] + 40], strict=True))
+        ends = dict(zip(times, [*times[1:], times[-1] + last], strict=True))
         for number, pts in enumerate(times):
             frame = pattern(number, fmt, *size)
             frame.pts, frame.time_base = pts, base
@@ -137,13 +140,13 @@ def font(out):
     return []
 
 
-def chapters(out, _stream):
-    """Two chapters with names."""
-    base = Fraction(1, 1000)
+def chapters(out, _stream, ends=(200, 480)):
+    """Two chapters with names, in milliseconds."""
+    base, (one, two) = Fraction(1, 1000), ends
     out.set_chapters(
         [
-            {"id": 1, "start": 0, "end": 200, "time_base": base, "metadata": {"title": "One"}},
-            {"id": 2, "start": 200, "end": 480, "time_base": base, "metadata": {"title": "Two"}},
+            {"id": 1, "start": 0, "end": one, "time_base": base, "metadata": {"title": "One"}},
+            {"id": 2, "start": one, "end": two, "time_base": base, "metadata": {"title": "Two"}},
         ]
     )
 

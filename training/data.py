@@ -102,9 +102,9 @@ class Pairs:
             if self.frames:
                 take = torch.randint(TAKES, (data.batch,), generator=chance)
                 filmed = torch.rand(data.batch, 1, 1, 1, generator=chance) < _share(data)
-                frame = TAKES * chosen + take.to(chosen)
+                frame = TAKES * chosen + sent(take, chosen.device)
                 frames = self.frames.crops(frame, tops, lefts, side, turns)
-                low = torch.where(filmed.to(low.device), frames, low)
+                low = torch.where(sent(filmed, low.device), frames, low)
             tops, lefts = tops[mine] * self.scale, lefts[mine] * self.scale
             high = self.high.crops(chosen[mine], tops, lefts, data.patch, turns[mine])
             yield low[mine], high

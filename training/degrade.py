@@ -7,6 +7,7 @@ from torch import Generator, Tensor
 from srpipe.pixels import from_unit, rounded, to_unit
 from srpipe.resample import low_resolution
 from training.jpeg import MCU, compressed
+from training.replay import sent
 
 BLUR_SIDE, BLUR_DEVIATION = 7, 1.6
 """The Gaussian of the literature's "BD", in high-resolution pixels (Zhang et al. 2018, RDN)."""
@@ -57,7 +58,7 @@ def noisy(low: Tensor, levels: tuple[float, float], chance: Generator) -> Tensor
     least, most = levels
     deviation = least + (most - least) * torch.rand(len(low), 1, 1, 1, generator=chance)
     noise = torch.randn(low.shape, generator=chance) * (deviation / 255)
-    return rounded(low + noise.to(low.device), 8)
+    return rounded(low + sent(noise, low.device), 8)
 
 
 def recompressed(low: Tensor, qualities: tuple[int, int], chance: Generator) -> Tensor:
@@ -72,7 +73,7 @@ def recompressed(low: Tensor, qualities: tuple[int, int], chance: Generator) -> 
     height, width = low.shape[-2:]
     below, right = -(top + height) % MCU, -(left + width) % MCU
     x = F.pad(low, (left, right, top, below), mode="replicate")
-    x = compressed(x, quality.to(low.device))[..., top : top + height, left : left + width]
+    x = compressed(x, sent(quality, low.device))[..., top : top + height, left : left + width]
     return rounded(x, 8)
 
 

@@ -80,9 +80,10 @@ def main(argv: list[str] | None = None) -> int:
         ]
         chosen = cards(entries, settings) if args.record else []
         found = evaluate(args.paths, settings)
-        print(found.markdown())
-        for model, card in chosen:
-            print(f"recorded in {record(found, model, card)}")
+        written = [record(found, model, card) for model, card in chosen]
+        print(found.markdown())  # which a closed pipe may end
+        for path in written:
+            print(f"recorded in {path}")
     except SrpipeError as error:
         print(f"training.evaluate: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,10 +1,14 @@
 """What JPEG does to pictures, for whole batches on any device (ITU-T T.81; JFIF 1.02)."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from training.replay import sent
 
 MCU = 16
 """Side of the square that is coded together with chroma at half the resolution, in pixels."""
@@ -47,7 +51,7 @@ def compressed(image: Tensor, quality: Tensor) -> Tensor:
     image : Tensor of shape (N, 3, H, W), float, in [0, 1], sides multiples of 16
     quality : Tensor of shape (N,), 1 to 100, as libjpeg's
     """
-    ycc = _mixed(image.float() * 255, _TO_YCC) - image.new_tensor([128, 0, 0]).view(3, 1, 1)
+    ycc = _mixed(image.float() * 255, _TO_YCC) - _like(image, [128, 0, 0]).view(3, 1, 1)
     luma = _quantised(ycc[:, :1], quality, _LUMA)
     chroma = _quantised(F.avg_pool2d(ycc[:, 1:], 2), quality, _CHROMA)
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear")  # libjpeg's "fancy" filter
@@ -55,7 +59,7 @@ def compressed(image: Tensor, quality: Tensor) -> Tensor:
 
 
 def _mixed(x: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    return torch.einsum("ij,njhw->nihw", x.new_tensor(matrix), x)
+    return torch.einsum("ij,njhw->nihw", _like(x, matrix), x)
 
 
 def _quantised(x: Tensor, quality: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
@@ -63,7 +67,7 @@ def _quantised(x: Tensor, quality: Tensor, table: tuple[tuple[int, ...], ...]) -
     count, channels, height, width = x.shape
     steps = _steps(quality.to(x), table).view(count, 1, 1, 1, 8, 8)
     blocks = x.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
-    cosines = _cosines().to(x)
+    cosines = sent(_cosines().to(x.dtype), x.device)
     coefficients = cosines @ blocks @ cosines.T
     blocks = cosines.T @ ((coefficients / steps).round() * steps) @ cosines
     return blocks.transpose(3, 4).reshape(x.shape)
@@ -73,7 +77,12 @@ def _steps(quality: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
     """A table for each of some qualities, shape (N, 8, 8), scaled and rounded as by libjpeg."""
     quality = quality.view(-1, 1, 1)
     share = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)  # in %
-    return ((quality.new_tensor(table) * share + 50) / 100).floor().clamp(1, 255)
+    return ((_like(quality, table) * share + 50) / 100).floor().clamp(1, 255)
+
+
+def _like(x: Tensor, numbers: Sequence[Any]) -> Tensor:
+    """Numbers in the type of a tensor and where that is."""
+    return sent(torch.tensor(numbers, dtype=x.dtype), x.device)
 
 
 def _cosines() -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -45,6 +45,7 @@ class Parts:
             _compile(self.network, kind)
         own: Any = adam(self.bare, opt.learning_rate, opt.betas, fabric.device)
         self.readings, self.late = Readings(), reads_late(fabric)
+        self.names: Sequence[str] = ()  # of what a step finds
         self.unsound = torch.zeros((), device=fabric.device)  # 1: what a step found is not finite
         if self.late:
             own.found_inf = self.unsound  # with which Adam does not take the step
@@ -106,8 +107,8 @@ class Parts:
             found.setdefault("Score_G", score_fake)
         return found
 
-    def _learn(self, low: Tensor, high: Tensor, *shares: Tensor) -> dict[str, Tensor]:
-        """One step of the critics, and the generator's gradient; losses and scores by name."""
+    def _learn(self, low: Tensor, high: Tensor, *shares: Tensor) -> Tensor:
+        """One step of the critics, and the generator's gradient; losses and scores, see `names`."""
         weights, shaken = self.recipe.losses, None
         edges = bool(weights.gradient_branch)
         if self.lowered is not None:
@@ -131,8 +132,9 @@ class Parts:
         clip = self.recipe.optimiser.clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.bare.parameters(), clip)
         found = own | taught | judged | {"Loss_G": loss, "gradient": norm}
-        values = {name: value.detach() for name, value in found.items()}
-        self.unsound.copy_(~_stacked(values).isfinite().all())
+        self.names = list(found)
+        values = torch.stack([value.detach().float() for value in found.values()])
+        self.unsound.copy_(~values.isfinite().all())
         return values
 
 
@@ -141,8 +143,8 @@ def step(
 ) -> list[dict[str, float]]:
     """One step of the critics and one of the generator.
 
-    Losses and scores by their names come back, those of this step, or on CUDA of the one before:
-    see `rest`.
+    Losses and scores by their names come back: those of this step, or on a single CUDA card of the
+    one before, of which there is none the first time; see `rest`.
 
     Raises
     ------
@@ -160,14 +162,14 @@ def step(
     if recipe.losses.steady:
         parts.noise.manual_seed(int(torch.randint(2**62, (), generator=parts.chance)))
     found = parts.learn(low, high, *parts.shares())
-    mean: Any = parts.fabric.all_reduce(_stacked(found), reduce_op="mean")
+    mean: Any = parts.fabric.all_reduce(found, reduce_op="mean")
     lap, stopped = _agreed(parts.fabric, clock.lap(), stop=stop)
     clock.advance(lap, stop=stopped)
-    parts.readings.put(clock.steps, list(found), mean)
-    told = [] if parts.late else rest(parts)
+    parts.readings.put(clock.steps, parts.names, mean)
+    told = rest(parts, keep=int(parts.late))
     parts.move()
     parts.average.update(clock.steps)
-    return told + rest(parts, keep=1)
+    return told
 
 
 def rest(parts: Parts, keep: int = 0) -> list[dict[str, float]]:
@@ -203,10 +205,6 @@ def _compile(network: nn.Module, kind: type[nn.Module]) -> None:
 def reads_late(fabric: Fabric) -> bool:
     """Whether the host gets a step ready while the device is at the one before."""
     return fabric.device.type == "cuda" and fabric.world_size == 1
-
-
-def _stacked(values: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack([value.float() for value in values.values()])
 
 
 def _agreed(fabric: Fabric, lap: float, *, stop: bool) -> tuple[float, bool]:

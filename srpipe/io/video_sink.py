@@ -29,6 +29,7 @@ from srpipe.io.video_source import ATTACHED_PICTURE, VideoSource
 KEPT_SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov", ".mkv": ".mkv", ".webm": ".webm"}
 COMMENTS = ("comment", "description", "synopsis")  # MOV knows only the first
 MAX_TIMESCALE = 10_000_000  # ticks per second in MP4; its field has 32 bits, some players fewer
+MILLISECONDS = 1000  # ticks per second that libav takes for a whole file
 
 
 class VideoSink:
@@ -221,12 +222,25 @@ class VideoSink:
         ours = self.source.time_base.denominator
         bases = [stream.time_base for stream in self._companions.input.streams.video]
         scale = math.lcm(ours, *(base.denominator for base in bases if base))
-        ticks = str(scale if scale <= MAX_TIMESCALE else ours)
+        scale = scale if scale <= MAX_TIMESCALE else ours
         return {
-            "video_track_timescale": ticks,
-            "movie_timescale": ticks,  # of the edit list, which says when the first frame is shown
+            "video_track_timescale": str(scale),
+            "movie_timescale": str(self._movie_timescale(scale)),
             "movflags": "+write_colr" + "+use_metadata_tags" * self._keys(),
         }
+
+    def _movie_timescale(self, scale: int) -> int:
+        """The ticks a second of what says when a track begins, and of chapters.
+
+        Whole ticks of video and of milliseconds, or of the former alone, where the ticks of all
+        chapters fit into 31 bits; else libav's own milliseconds.
+        """
+        ends = [
+            each["end"] * (each["time_base"] or 0) for each in self._companions.input.chapters()
+        ]
+        most = min(MAX_TIMESCALE, 2**31 // max(1, math.ceil(max(ends, default=0))))
+        wanted = math.lcm(scale, MILLISECONDS), scale
+        return next((each for each in wanted if MILLISECONDS <= each <= most), MILLISECONDS)
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         """The source's tags, and the comment in one that it does not have."""

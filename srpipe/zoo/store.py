@@ -55,7 +55,8 @@ class Card:
     halo : radius, in input pixels, beyond which the input moves the output by less than half an
         8-bit level
     precisions : in which the 8-bit result was found within one level of float32
-    training : recipe, data, steps and seconds spent
+    training : recipe, data, steps and seconds spent; ``blend``, shares by name, where the numbers
+        are a mixture of the run's and of other weights
     metrics : what was measured of it and of bicubic, by data set, with the protocol
     licence : of the weights
     files : file name to sha256, beside the card
