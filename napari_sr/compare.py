@@ -9,11 +9,16 @@ WAYS = ("all layers", "side by side", "every map", "blend")
 
 
 class Comparison:
-    """Shows some layers of a viewer in a way, and then all of them as they were."""
+    """Shows some layers of a viewer in a way, and then all of them as they were.
 
-    def __init__(self, viewer: Any) -> None:
+    Parameters
+    ----------
+    before : which layers were visible, by name; changed as that does
+    """
+
+    def __init__(self, viewer: Any, before: dict[str, bool] | None = None) -> None:
         self._viewer = viewer
-        self._before: dict[str, bool] = {}
+        self._before = {} if before is None else before
 
     def show(self, way: str, names: Iterable[str]) -> None:
         """Show only these layers, side by side or one over the other; or all as they were."""
@@ -21,7 +26,7 @@ class Comparison:
         if way == WAYS[0]:
             return
         wanted = set(names)
-        self._before = {layer.name: layer.visible for layer in self._viewer.layers}
+        self._before.update({layer.name: layer.visible for layer in self._viewer.layers})
         for layer in self._viewer.layers:
             layer.visible = layer.name in wanted
         if way != "blend":
@@ -34,4 +39,4 @@ class Comparison:
         compat.grid(self._viewer).enabled = False
         for layer in self._viewer.layers:
             layer.visible = self._before.get(layer.name, layer.visible)
-        self._before = {}
+        self._before.clear()

@@ -207,10 +207,13 @@ def fits(shape: Sequence[int], bands: int, dtype: np.dtype, *, lazy: bool) -> bo
 
 
 def letters(count: int, labels: Sequence[str], *, rgb: bool) -> str:
-    """The axes before rows and columns as letters of OME-Zarr."""
-    named = "".join(label[:1].upper() for label in labels)
+    """The axes before rows and columns as letters of OME-Zarr.
+
+    Those that all labels begin with, where they are in its order; else as many as there are.
+    """
+    named = initials(labels)
     allowed = "TZ" if rgb else "TCZ"
-    if named and named == "".join(axis for axis in allowed if axis in named):
+    if len(named) == count and named == "".join(axis for axis in allowed if axis in named):
         return named
     if count > len(allowed):
         raise ConfigError(
@@ -218,3 +221,8 @@ def letters(count: int, labels: Sequence[str], *, rgb: bool) -> str:
             f" OME-Zarr has {len(allowed)}; take the current slice"
         )
     return {0: "", 1: "Z", 2: "TZ", 3: "TCZ"}[count]
+
+
+def initials(labels: Sequence[str]) -> str:
+    """What labels begin with, in capitals."""
+    return "".join(label[:1].upper() for label in labels)

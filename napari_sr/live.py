@@ -194,6 +194,8 @@ class Live:
                 return (yield from make(asked))
             except SrpipeError as error:
                 return Failed(str(error))
+            except RuntimeError as error:  # superqt ends with it in silence: it may be Qt's own
+                return Failed(f"{type(error).__name__}: {error}")
 
         def finished() -> None:
             self._worker = None

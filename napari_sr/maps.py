@@ -91,7 +91,7 @@ class Pair:
         """Where not to trust it, and why: see `MASK`."""
         scale = self.plan.scale
         rows, columns = _covering(y, scale), _covering(x, scale)
-        low, high = self._windows(plane, rows, columns)
+        low, high = (_coloured(each) for each in self._windows(plane, rows, columns))
         found = np.zeros(low.shape[1:], np.uint8)
         found[((low < self.wish.within.low) | (low > self.wish.within.high)).any(0)] = 3
         limits, valid = _limits(low.dtype), valid_of(low, self.wish.nodata)
@@ -183,8 +183,12 @@ def settled(make: Make, shape: tuple[int, ...], plane: tuple[int, ...], dtype: n
 
 def _colours(pixels: np.ndarray) -> Tensor:
     """Numbers in float64, opacity left out."""
-    bands = pixels[:3] if len(pixels) == 4 else pixels
-    return torch.from_numpy(_without_gaps(bands.astype(np.float64), 0.0))
+    return torch.from_numpy(_without_gaps(_coloured(pixels).astype(np.float64), 0.0))
+
+
+def _coloured(pixels: np.ndarray) -> np.ndarray:
+    """Bands without opacity."""
+    return pixels[:3] if len(pixels) == 4 else pixels
 
 
 def _without_gaps(pixels: np.ndarray, rest: float) -> np.ndarray:

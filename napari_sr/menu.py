@@ -1,9 +1,13 @@
 """What the menu Layers > Visualize does with the selected layers."""
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import napari
+
+_BEFORE: "WeakKeyDictionary[Any, dict[str, bool]]" = WeakKeyDictionary()
+"""By viewer, which layers were visible before two were compared."""
 
 COLORMAP = "magma"
 """Of gradient maps; even steps of the numbers look even in it."""
@@ -32,12 +36,13 @@ def gradient(viewer: "napari.viewer.Viewer") -> None:
 def compare(viewer: "napari.viewer.Viewer") -> None:
     """Show the two selected layers side by side; all layers again if they are already."""
     from napari_sr import compat
-    from napari_sr.compare import Comparison
+    from napari_sr.compare import WAYS, Comparison
 
+    comparison = Comparison(viewer, _BEFORE.setdefault(viewer, {}))
     if compat.grid(viewer).enabled:
-        compat.grid(viewer).enabled = False
+        comparison.show(WAYS[0], ())
         return
-    Comparison(viewer).show("side by side", [layer.name for layer in _images(viewer, 2)])
+    comparison.show("side by side", [layer.name for layer in _images(viewer, 2)])
 
 
 def _images(viewer: Any, count: int) -> list[Any]:

@@ -4,13 +4,13 @@ A raster measures from the outer corner of its first pixel, napari from its cent
 is up and its numbers grow that way; napari's grow downwards, so there a row is minus the northing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from napari_sr.keep import letters
+from napari_sr.keep import initials, letters
 from napari_sr.stack import Stack
 from napari_sr.world import Place
 from srpipe.errors import ConfigError
@@ -56,7 +56,7 @@ def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
         _refuse(known)
     count = len(stack.shape)
     labels = meta.get("axis_labels") or ()
-    leading = letters(count - 2, tuple(labels)[: count - 2], rgb=stack.rgb)
+    leading = _leading(tuple(labels)[: count - 2], count - 2, rgb=stack.rgb)
     sizes = dict(zip((*leading, "Y", "X"), stack.shape, strict=True))
     sizes |= {"C": len(stack.colours)} if stack.rgb else {}
     t, c, z, y, x = (sizes.get(axis, 1) for axis in AXES)
@@ -93,6 +93,19 @@ def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
     )
 
 
+def _leading(labels: Sequence[str], count: int, *, rgb: bool) -> str:
+    """The axes before rows and columns, where a file can have them in their order."""
+    named, found = initials(labels), letters(count, labels, rgb=rgb)
+    own = set(named) & set("TZ" if rgb else "TCZ")
+    if named != found and len(named) == len(own) == count:
+        raise ConfigError(
+            f"the axes before rows and columns are {', '.join(labels)}, and a file has them in the"
+            f" order {', '.join(axis for axis in AXES if axis in named)}; roll the layer's axes, or"
+            " name them otherwise"
+        )
+    return found
+
+
 def _refuse(known: Raster) -> None:
     """See that a layer held all that places a raster and tells its numbers from gaps."""
     world = known.world
@@ -103,10 +116,15 @@ def _refuse(known: Raster) -> None:
     }
     for what, there in lost.items():
         if there:
-            raise ConfigError(
-                f"the layer came from a file with {what}, which a layer cannot hold; enlarge that"
-                " file itself, by the command srpipe upscale"
-            )
+            raise lost_of(what)
+
+
+def lost_of(what: str) -> ConfigError:
+    """That a layer does not hold something that its file has."""
+    return ConfigError(
+        f"the layer came from a file with {what}, which a layer cannot hold; enlarge that file"
+        " itself, by the command srpipe upscale"
+    )
 
 
 def _centred(world: World) -> np.ndarray:

@@ -248,6 +248,7 @@ class SuperResolution(Container):
 
     def _wish(self) -> "Wish":
         """What the form asks for."""
+        from napari_sr.placing import lost_of
         from napari_sr.run import Wish
 
         layer, entry = self.layer.value, self._entry
@@ -255,6 +256,9 @@ class SuperResolution(Container):
             raise ConfigError("there is no image to enlarge; open one, or a sample of srpipe")
         if entry is None:
             raise ConfigError("no network is there yet; wait until the list of models is filled")
+        raster = layer.metadata.get("raster")
+        if getattr(raster, "masked", False):
+            raise lost_of("a validity mask")  # numbers under it would reach those beside it
         return Wish(
             stack=stack_of(layer),
             box=box_of(layer, self.region.value, self._viewer, self.shapes.value),
@@ -268,7 +272,7 @@ class SuperResolution(Container):
                 tile=self.tile.value if self.tile.value == "auto" else int(self.tile.value),
                 weights=_weights(),
             ),
-            nodata=getattr(layer.metadata.get("raster"), "nodata", None),
+            nodata=getattr(raster, "nodata", None),
             labels=tuple(layer.axis_labels),
             folder=_folder(compat.preference("cache", "")),
         )

@@ -66,7 +66,7 @@ class Pictures:
             for file in self.files:
                 yield file.name, _unit(image.read(file).frame)
             return
-        source = VideoSource(self.path, allow_truncated=True)
+        source = VideoSource(self.path)
         try:
             for number, frame in enumerate(source, 1):
                 yield f"frame {number}", _unit(frame)

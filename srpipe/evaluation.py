@@ -106,7 +106,7 @@ class Evaluation:
         """
         text = json.dumps(self.to_dict(), indent=2) if target.suffix == ".json" else self.markdown()
         with published(target) as part:
-            part.write_text(text + "\n")
+            part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
     def _cell(self, row: Row, name: str) -> str:
         return f"{row.values[name]:.{self.figures[name].digits}f}" if name in row.values else ""

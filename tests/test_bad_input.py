@@ -13,6 +13,7 @@ import toy as toy_script
 from test_cli import draw
 from test_jobs import clip, names
 
+from srpipe.cli import main
 from srpipe.io.video_pieces import PieceSink
 
 HERE = Path(__file__).parent
@@ -87,6 +88,15 @@ def test_a_truncated_video_is_delivered_where_that_is_allowed(run, tmp_path):
     assert 0 < frames < 20
     assert out[-1] == f"  the input is damaged: {frames} frames could be read, all are there"
     assert names(tmp_path) == ["a.mp4", "a_toy_x2.mp4"]
+
+
+def test_a_truncated_video_is_not_measured_as_if_it_were_whole(tmp_path, toy, capsys):
+    cut(front_loaded(tmp_path / "a.mp4"), 0.7)
+    words = ["eval", str(tmp_path / "a.mp4"), "-m", "toy", "--weights", str(toy)]
+    assert main(words) == 3
+    seen = capsys.readouterr()
+    assert "truncated" in seen.err
+    assert not seen.out
 
 
 def test_an_undamaged_video_is_not_called_truncated(run):

@@ -312,6 +312,19 @@ def test_what_changed_or_is_lost_is_done_again(photos, out, settings, enlarged):
     assert enlarged == ["a.png", "b.png"] * 2
 
 
+def test_a_file_whose_place_changed_is_done_again(tmp_path, out, settings, enlarged):
+    """The world file beside it is what changed."""
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "a.tif")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a.tif").rename(tmp_path / "in" / "a.tif")
+    world = tmp_path / "in" / "a.tfw"
+    for size in (5, 20):
+        world.write_text(f"{size}\n0\n0\n-{size}\n100\n200\n")
+        os.utime(world, ns=(size, size))
+        assert folder.upscale(tmp_path / "in", out, settings()).done == 1
+    assert folder.upscale(tmp_path / "in", out, settings()).kept == 1
+
+
 def test_five_hundred_finished_files_take_less_than_two_seconds(tmp_path, out, settings):
     (tmp_path / "in").mkdir()
     draw(tmp_path / "in" / "000.png")
@@ -461,15 +474,16 @@ def test_two_workers_do_what_one_process_does(photos, out, tmp_path, settings, m
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     draw(photos / "large.png")
     (photos / "bad.png").write_bytes(b"no picture")
+    shutil.copy(photos / "b.png", photos / os.fsdecode(b"n\xff.png"))
     one = folder.upscale(photos, tmp_path / "one", settings(size="14x18"), recursive=True)
     preload = str(Path(__file__).with_name("toy_worker.py"))
     with dask.config.set({"distributed.worker.preload": [preload]}):
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         two = folder.upscale(photos, out, settings(size="14x18", workers=2), recursive=True)
-    assert (two.done, list(two.failures)) == (one.done, list(one.failures)) == (4, ["bad.png"])
+    assert (two.done, list(two.failures)) == (one.done, list(one.failures)) == (5, ["bad.png"])
     for name, line in manifest(tmp_path / "one").items():
         assert manifest(out)[name] | {"seconds": 0} == line | {"seconds": 0}
-    assert folder.upscale(photos, out, settings(size="14x18"), recursive=True).kept == 4
+    assert folder.upscale(photos, out, settings(size="14x18"), recursive=True).kept == 5
 
 
 def test_the_command_reports_bad_files_at_the_end(run, photos):

@@ -38,6 +38,15 @@ def test_a_stack_comes_back_with_its_place_and_units(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("labels", [("z", "t"), ("c", "t"), ("z", "c", "t")])
+def test_axes_in_another_order_are_refused_and_not_renamed(tmp_path, labels):
+    data = pixels((2, 3, 4, 16, 16)[-2 - len(labels) :])
+    about = {"axis_labels": (*labels, "y", "x"), "scale": (1.0,) * data.ndim}
+    with pytest.raises(ConfigError, match=f"are {', '.join(labels)}, and .* order "):
+        write_raster(str(tmp_path / "out.ome.tif"), data, about)
+    assert not any(tmp_path.iterdir())
+
+
 DEGREES = (
     'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'
     'PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]'

@@ -119,6 +119,32 @@ def test_every_button_does_what_it_says(viewer, form, click):
     assert "not for counting" in form.dial.value
 
 
+def test_whatever_fails_is_told_and_frees_the_form(viewer, form, click, monkeypatch):
+    """A RuntimeError too, which ended the worker in silence: the form was busy for ever."""
+    from napari_sr import live, run
+
+    def broken(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    told = []
+    monkeypatch.setattr(live, "show_error", told.append)
+    monkeypatch.setattr(run, "run", broken)
+    add(viewer, form, np.zeros((8, 9), np.uint8), name="a")
+    click(form.button)
+    assert told == ["RuntimeError: CUDA error: an illegal memory access was encountered"]
+
+
+def test_a_layer_of_a_file_with_a_mask_is_refused(viewer, form, monkeypatch):
+    from napari_sr import widget
+
+    told = []
+    monkeypatch.setattr(widget, "show_error", told.append)
+    raster = type("Masked", (), {"masked": True, "nodata": None})()
+    add(viewer, form, np.zeros((8, 9), np.uint8), name="a", metadata={"raster": raster})
+    form.button.native.click()
+    assert "a validity mask, which a layer cannot hold; enlarge that file itself" in told[0]
+
+
 def test_the_menu_adds_a_gradient_map_and_compares_two_layers(viewer):
     from napari_sr import compat, menu
     from srpipe.errors import ConfigError
@@ -132,11 +158,15 @@ def test_the_menu_adds_a_gradient_map_and_compares_two_layers(viewer):
     assert np.array_equal(added.scale, layer.scale)
     with pytest.raises(ConfigError, match="1 image layers are selected; select 2"):
         menu.compare(viewer)
+    third = viewer.add_image(pixels, name="third")
+    viewer.layers.selection.clear()
     viewer.layers.selection.update({layer, added})
     menu.compare(viewer)
     assert compat.grid(viewer).enabled
+    assert not third.visible
     menu.compare(viewer)
     assert not compat.grid(viewer).enabled
+    assert third.visible
 
 
 def test_a_rectangle_is_enlarged_where_it_was_drawn(viewer, form, click):

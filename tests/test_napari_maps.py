@@ -1,5 +1,7 @@
 """Maps of an input and its result, on examples that can be worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,15 @@ def test_the_mask_says_why_a_pixel_is_not_to_be_trusted():
     wanted[4, 4] = 4
     wanted[32:, 32:] = 5  # the last of three by three tiles
     assert np.array_equal(mask, wanted)
+
+
+def test_a_mask_does_not_look_at_opacity():
+    low, high = noise((24, 30, 4), np.uint8) % 200 + 20, noise((40, 48, 4), np.uint8) % 200 + 20
+    low[..., 3] = high[..., 3] = 255
+    grey = pair(noise((24, 30)), noise((40, 48)), within=(0, 255))
+    wish = replace(grey.wish, stack=Stack(np.stack([low, low]), rgb=True))
+    one = replace(grey, wish=wish, result=Stack(high[None], rgb=True))
+    assert not one.mask((0,), *WHOLE).any()
 
 
 def test_a_mask_of_floats_knows_gaps_and_no_limits():

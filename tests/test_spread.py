@@ -107,7 +107,9 @@ def test_cancelling_ends_the_workers_and_keeps_what_is_done(tmp_path, toy, setti
         if len(list(part_of(tmp_path / "out.mp4").glob("*.piece"))) >= 2:
             stop.set()
 
-    threading.Thread(target=lambda: [stop.wait(0.1) or after_two(None) for _ in range(600)]).start()
+    threading.Thread(
+        target=lambda: [stop.wait(0.02) or after_two(None) for _ in range(3000)]
+    ).start()
     with pytest.raises(Cancelled, match=r"of 400 frames are kept, and the same command goes on"):
         jobs.upscale(source, tmp_path / "out.mp4", settings(weights=slow), cancelled=stop)
     result = jobs.upscale(source, tmp_path / "out.mp4", settings(weights=slow, workers=None))

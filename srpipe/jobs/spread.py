@@ -143,7 +143,7 @@ class _Crew:
         while units or self._at:
             while units and len(self._at) < window():
                 unit = units.popleft()
-                key = f"{self.name}-{unit.name}-{uuid.uuid4().hex[:6]}"
+                key = f"{self.name}-{uuid.uuid4().hex}"  # a file's name need not be text
                 given = self._work, self._software, unit, self.name, self._threads
                 self._at[self._client.submit(_do, *given, key=key, pure=False)] = unit
             for future in self._finished():
