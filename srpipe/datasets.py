@@ -53,7 +53,7 @@ class Pictures:
             return cls(path=path, files=files, count=len(files))
         if FORMATS[format_of(path)].kind != "video":
             return cls(path=path, files=(path,), count=1)
-        count = VideoSource(path, allow_truncated=True).count
+        count = VideoSource(path).count
         return cls(path=path, files=(path,), count=count, moving=True)
 
     @property

@@ -325,6 +325,14 @@ def test_json_holds_what_is_not_finite_as_null_and_markdown_as_it_is(tmp_path):
     assert facts["rows"][0]["pictures"]["a"]["ssim_y"] == 0.81131
 
 
+def test_figures_are_written_also_of_a_file_whose_name_is_no_text(tmp_path):
+    row = Row(data="d\udcff", method="m", scale=4.0, values={"psnr_y": 30.0}, pictures={})
+    Evaluation(protocol="So.", rows=[row], figures=METRICS).write(tmp_path / "f.md")
+    written = (tmp_path / "f.md").read_text(encoding="utf-8")
+    assert "PSNR-Y ↑" in written
+    assert "| d\\udcff | x4 | m | 30.00 |" in written
+
+
 def test_figures_have_two_formats_and_a_folder_that_is_there(tmp_path):
     check_target(Path("figures.md"))
     with pytest.raises(ConfigError, match=r"\.json or \.md, not as figures\.csv"):

@@ -25,7 +25,7 @@ class Readings:
     """What steps tell of themselves, on its way from the device."""
 
     def __init__(self) -> None:
-        self._way = deque[tuple[int, list[str], Tensor, torch.cuda.Event | None]]()
+        self._way = deque[tuple[int, Sequence[str], Tensor, torch.cuda.Event | None]]()
 
     def put(self, step: int, names: Sequence[str], numbers: Tensor) -> None:
         """What the step of this number tells: as many numbers as names."""
@@ -34,7 +34,7 @@ class Readings:
             numbers = torch.empty(numbers.shape, pin_memory=True).copy_(numbers, non_blocking=True)
             event = torch.cuda.Event()
             event.record()
-        self._way.append((step, list(names), numbers, event))
+        self._way.append((step, names, numbers, event))
 
     def take(self, keep: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
         """Steps and what they tell, the oldest first; the last ``keep`` of them stay."""
