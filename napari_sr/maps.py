@@ -91,14 +91,16 @@ class Pair:
         """Where not to trust it, and why: see `MASK`."""
         scale = self.plan.scale
         rows, columns = _covering(y, scale), _covering(x, scale)
-        low, high = (_coloured(each) for each in self._windows(plane, rows, columns))
+        low, high = self._windows(plane, rows, columns)
+        valid = self.wish.valid(low)
+        low, high = _coloured(low), _coloured(high)
         found = np.zeros(low.shape[1:], np.uint8)
         found[((low < self.wish.within.low) | (low > self.wish.within.high)).any(0)] = 3
-        limits, valid = _limits(low.dtype), valid_of(low, self.wish.nodata)
+        limits = _limits(low.dtype)
         if limits:
             found[(low == limits[1]).any(0)] = 2
         if valid is not None:
-            found[~valid.all(0)] = 1
+            found[~_coloured(valid).all(0)] = 1
         fine = enlarged(found, scale)
         if limits:
             before = enlarged(np.asarray(np.isin(low, limits).any(0)), scale)

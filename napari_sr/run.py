@@ -61,6 +61,10 @@ class Wish:
         at = tuple(a + b for a, b in zip(plane, self.box.start, strict=False))
         return self.stack.read(at, y, x)
 
+    def valid(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Which numbers of (C, H, W) are measurements; None if all are."""
+        return valid_of(pixels, self.nodata, self.numbers.nearest)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -190,7 +194,15 @@ def windows(
         here = (cell.y[0] + top, cell.y[1] + top, cell.x[0] + left, cell.x[1] + left)
         seen = blocks.read_for(here, height, width)
         pixels = wish.window(cell.plane, seen[:2], seen[2:])
-        yield cell, Seen(pixels, valid_of(pixels, wish.nodata), within(here, seen), shared)
+        yield (
+            cell,
+            Seen(
+                pixels,
+                wish.valid(pixels),
+                within(here, seen),
+                shared,
+            ),
+        )
 
 
 def _statistics(
@@ -204,9 +216,9 @@ def _statistics(
 
     def part(_: int, y: Span, x: Span) -> tuple[np.ndarray, np.ndarray | None]:
         pixels = wish.window(plane, (y[0] + top, y[1] + top), (x[0] + left, x[1] + left))
-        return pixels, valid_of(pixels, wish.nodata)
+        return pixels, wish.valid(pixels)
 
-    return blocks.statistics(part, height, width, cancelled=cancelled)
+    return blocks.statistics(part, blocks.sample(height, width), cancelled=cancelled)
 
 
 def place(wish: Wish, plan: Plan) -> Memory | Pyramid:

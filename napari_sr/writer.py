@@ -34,7 +34,8 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         sink.begin()
         for window in sink.grid:
             pixels = _block(stack, raster.axes, raster.shape[1], window)
-            sink.write(window, Block(pixels, valid_of(pixels, raster.nodata)))
+            valid = valid_of(pixels.swapaxes(1, 2), raster.nodata, raster.opacity)
+            sink.write(window, Block(pixels, None if valid is None else valid.swapaxes(1, 2)))
         sink.close()
         if target.is_dir():
             os.replace(target, Path(folder) / "replaced")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from srpipe import jobs
-from srpipe.blocks import Blocks, Numbers, Shared
+from srpipe.blocks import Blocks, Numbers, Sample, Shared
 from srpipe.device import memory_told
 from srpipe.errors import ConfigError, PixelError
 from srpipe.infer import Upscaler
@@ -105,11 +105,15 @@ class Recipe:
         """Whether it takes the array to know what is 0 and 1: nobody said, and its type is wide."""
         return self.settings.range is None and self.numbers.range.coarse
 
+    def valid(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Which numbers of (..., C, H, W) are measurements; None if all are."""
+        return valid_of(pixels, self.numbers.nodata, self.numbers.nearest)
+
     def extremes(self, pixels: np.ndarray) -> np.ndarray:
         """The least and the largest number that the network sees of (..., C, H, W); or none."""
-        seen = pixels[..., list(chain(*self.numbers.groups)), :, :]
-        valid = valid_of(seen, self.numbers.nodata)
-        known = seen if valid is None else seen[valid]
+        bands, valid = list(chain(*self.numbers.groups)), self.valid(pixels)
+        seen = pixels[..., bands, :, :]
+        known = seen if valid is None else seen[valid[..., bands, :, :]]
         return np.array([known.min(), known.max()] if known.size else [], known.dtype)
 
     def ranged(self, extremes: Sequence[np.ndarray]) -> "Recipe":
@@ -118,25 +122,31 @@ class Recipe:
 
     def enlarged(self, pixels: np.ndarray) -> np.ndarray:
         """A whole picture (C, H, W)."""
-        return self.block(pixels, (0, pixels.shape[1], 0, pixels.shape[2]), None)
+        return self.block([[pixels]], (0, pixels.shape[1], 0, pixels.shape[2]), None)
 
     @memory_told("a block of the array")
-    def block(self, pixels: np.ndarray, inner: Rect, shared: Shared | None) -> np.ndarray:
-        """A block within a window (C, H, W) of a picture."""
-        valid = valid_of(pixels, self.numbers.nodata)
+    def block(
+        self, window: Sequence[Sequence[np.ndarray]], inner: Rect, shared: Shared | None
+    ) -> np.ndarray:
+        """A block within a window of a picture, in rows of pieces (C, H, W)."""
+        pixels = np.block([list(row) for row in window])
+        valid = self.valid(pixels)
         with _turn:
             return self.blocks.enlarged(pixels, valid, inner, statistics=shared).pixels
 
     @memory_told("the statistics of the array")
-    def statistics(self, plane: np.ndarray) -> Shared | None:
-        """What the blocks of a picture (C, H, W) are to take for the whole."""
+    def statistics(self, sample: Sample, pixels: Sequence[np.ndarray]) -> Shared | None:
+        """What the blocks of a picture are to take for the whole; pixels (C, H, W) by window."""
+        known = {
+            around: window for (_, around, _), window in zip(sample.windows, pixels, strict=True)
+        }
 
         def read(_: int, rows: Span, columns: Span) -> tuple[np.ndarray, np.ndarray | None]:
-            seen = plane[:, slice(*rows), slice(*columns)]
-            return seen, valid_of(seen, self.numbers.nodata)
+            seen = known[*rows, *columns]
+            return seen, self.valid(seen)
 
         with _turn:
-            return self.blocks.statistics(read, *plane.shape[1:])
+            return self.blocks.statistics(read, sample)
 
     @property
     def upscaler(self) -> Upscaler:
@@ -337,12 +347,15 @@ def _lazy(stack: Any, recipe: Recipe) -> Any:
 
 
 def _ready(stack: Any, recipe: Recipe) -> Any:
-    """The recipe, delayed; where its range is open, it is found in all chunks first."""
+    """The recipe, delayed; where its range is open, it is found in all chunks first.
+
+    Dask keeps a chunk until all have had it. Copies are computed apart, and let go of at once.
+    """
     from dask import delayed
 
     if not recipe.range_is_open:
         return delayed(recipe, traverse=False)
-    chunks = stack.rechunk({-3: -1}).to_delayed().ravel()
+    chunks = stack.rechunk({-3: -1}).map_blocks(np.copy, dtype=stack.dtype).to_delayed().ravel()
     return delayed(recipe.ranged)([delayed(recipe.extremes)(chunk) for chunk in chunks])
 
 
@@ -352,9 +365,8 @@ def _chunks(picture: Any, recipe: Recipe, ready: Any) -> list[list[Any]]:
 
     blocks, (bands, height, width) = recipe.blocks, picture.shape
     several = len(picture.chunks[1]) * len(picture.chunks[2]) > 1
-    shared = None
-    if several and recipe.upscaler.looks_at_the_whole:
-        shared = ready.statistics(picture)
+    shared = _shared(picture, blocks.sample(height, width), ready) if several else None
+    chunks = picture.to_delayed()[0]  # so that all windows are of the same ones, computed once
     rows, columns = (list(_spans(chunks)) for chunks in picture.chunks[1:])
     made: list[list[Any]] = []
     for top, bottom in rows:
@@ -362,10 +374,35 @@ def _chunks(picture: Any, recipe: Recipe, ready: Any) -> list[list[Any]]:
         for left, right in columns:
             here = (top, bottom, left, right)
             seen = blocks.read_for(here, height, width)
-            block = ready.block(cut(picture, seen), within(here, seen), shared)
+            window = [
+                [cut(chunks[i, j], (*y, *x)) for j, x in _touched(columns, seen[2:])]
+                for i, y in _touched(rows, seen[:2])
+            ]
+            block = ready.block(window, within(here, seen), shared)
             shape = (bands, (bottom - top) * blocks.scale, (right - left) * blocks.scale)
             made[-1].append(da.from_delayed(block, shape, dtype=picture.dtype))
     return made
+
+
+def _shared(picture: Any, sample: Sample, ready: Any) -> Any:
+    """The statistics of a picture (C, Y, X), delayed, by a sample of it.
+
+    Of copies, for the reason given in `_ready`; a view would keep its whole chunk, too.
+    """
+    if not sample.windows:
+        return None
+    windows = (cut(picture, around) for _, around, _ in sample.windows)
+    return ready.statistics(
+        sample, [window.map_blocks(np.copy, dtype=picture.dtype) for window in windows]
+    )
+
+
+def _touched(spans: Sequence[Span], seen: Span) -> Iterator[tuple[int, Span]]:
+    """Which spans a part touches, by number, and from where to where in them."""
+    for number, (start, stop) in enumerate(spans):
+        first, last = max(start, seen[0]), min(stop, seen[1])
+        if first < last:
+            yield number, (first - start, last - start)
 
 
 def _spans(lengths: Sequence[int]) -> Iterator[Span]:

@@ -5,7 +5,7 @@ Whoever has the array reads each block with pixels around it (`Blocks.read_for`)
 does not depend on where else it was cut.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from srpipe.context import Part, spread
+from srpipe.context import spread
 from srpipe.errors import Cancelled, ConfigError
 from srpipe.infer import Upscaler, core
-from srpipe.models.pooling import Statistics
+from srpipe.models.pooling import Core, Statistics
 from srpipe.pixels import Range, declared_range
 from srpipe.tiling import Tile
 from srpipe.trust import PROJECTION_REACH, REACH, Tally, projected
@@ -140,6 +140,20 @@ class Enlarged:
     tally: Tally | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Windows of an array in which the statistics of the whole are gathered.
+
+    Parameters
+    ----------
+    windows : of each the number of its plane, what is read of that, and what of it the network gets
+    at_once : how many it gets together
+    """
+
+    windows: tuple[tuple[int, Rect, Tile], ...]
+    at_once: int
+
+
 def of_group(statistics: Shared | None, number: int) -> Statistics | None:
     """What of `Blocks.statistics` is about one group of bands."""
     if statistics is None:
@@ -234,31 +248,48 @@ class Blocks:
     def statistics(
         self,
         read: Read,
-        height: int,
-        width: int,
+        sample: Sample,
         *,
-        planes: int = 1,
         cancelled: Callable[[], bool] | None = None,
     ) -> Shared | None:
         """What all blocks of an array, or of a stack of planes, are to take for the whole.
 
-        None where the network has no need of it. Where a plane is one block, it is its own whole,
-        and nothing is to be shared.
+        None of an empty sample. Where a plane is one block, it is its own whole, and nothing is to
+        be shared.
+
+        Parameters
+        ----------
+        read : is asked for what the windows of the sample need, and for nothing else
+
+        Raises
+        ------
+        PixelError, DeviceError, ConfigError, Cancelled
+            As a call of `Upscaler` does.
         """
-        if not self._upscaler.looks_at_the_whole:
+        if not sample.windows:
             return None
         found: Shared = {}
         for number, group in enumerate(self.numbers.groups):
-            parts = list(self._parts(list(group), read, (height, width), planes, cancelled))
-
-            def again(parts: list[Part] = parts) -> Iterator[Part]:
-                for part in parts:
-                    _look(cancelled)
-                    yield part
-
-            gathered = self._upscaler.gathered(again)
+            windows = self._windows(list(group), read, sample, cancelled)
+            gathered = self._upscaler.gathered_from(windows, sample.at_once, cancelled=cancelled)
             found |= {f"{number}.{name}": statistic for name, statistic in gathered.items()}
         return found
+
+    def sample(self, height: int, width: int, *, planes: int = 1) -> Sample:
+        """Windows from all over an array, or a stack of planes, in which statistics are gathered.
+
+        None where the network has no need of statistics; otherwise as many as are enough, the same
+        ones each time that as much memory is free.
+        """
+        if not self._upscaler.looks_at_the_whole:
+            return Sample(windows=(), at_once=1)
+        plan, _ = self._upscaler.plan(min(height, _SAMPLE_SIDE), min(width, _SAMPLE_SIDE))
+        tiles, at_once, most = self._upscaler.windows(height, width, plan)
+        chosen = (divmod(place, len(tiles)) for place in spread(range(planes * len(tiles)), most))
+        windows = tuple(
+            (plane, self._around(tiles[at], height, width), tiles[at]) for plane, at in chosen
+        )
+        return Sample(windows=windows, at_once=at_once)
 
     def _enlarged(
         self,
@@ -354,42 +385,37 @@ class Blocks:
             width - (width - right) // unit * unit,
         )
 
-    def _parts(
+    def _windows(
         self,
         group: list[int],
         read: Read,
-        size: tuple[int, int],
-        planes: int,
+        sample: Sample,
         cancelled: Callable[[], bool] | None,
-    ) -> Iterator[Part]:
-        """Windows from all over, as a group's bands appear to the network."""
-        height, width = size
-        plan, _ = self._upscaler.plan(min(height, _SAMPLE_SIDE), min(width, _SAMPLE_SIDE))
-        tiles, at_once, most = self._upscaler.windows(height, width, plan)
-        chosen = spread(range(planes * len(tiles)), most)
-        windows = []
-        for place in chosen:
-            _look(cancelled)
-            plane, at = divmod(place, len(tiles))
-            windows.append((tiles[at], *self._window(read, plane, tiles[at], size, group)))
-        known = [window for window in windows if window[2]] or windows
-        for at in range(0, len(known), at_once):
-            part = known[at : at + at_once]
-            yield torch.stack([x for _, x, _ in part]), [core(tile) for tile, _, _ in part]
+    ) -> list[tuple[Tensor, Core]]:
+        """What the network gets of each window, (3, H, W); those where nothing was measured not."""
+        windows: list[tuple[Tensor, Core]] = []
+        empty: list[tuple[Tensor, Core]] = []
+        for plane, around, tile in sample.windows:
+            if cancelled is not None and cancelled():
+                raise Cancelled("stopped while the statistics of the whole were gathered")
+            pixels, valid = read(plane, around[:2], around[2:])
+            pixels, inner = pixels[group], within(_seen_of(tile), around)
+            measured = valid is None or bool(cut(valid[group], inner).any())
+            if valid is not None:
+                pixels = self._filled(pixels, valid[group])
+            unit = self.numbers.range.to_unit(cut(pixels, inner)).expand(3, -1, -1)
+            found = windows if measured else empty
+            found.append((unit.to(self._upscaler.device), core(tile)))
+        return windows or empty
 
-    def _window(
-        self, read: Read, plane: int, tile: Tile, size: tuple[int, int], group: list[int]
-    ) -> tuple[Tensor, bool]:
-        """What the network gets of a tile, (3, H, W), and whether any of it was measured."""
-        at = (tile.y.read_from, tile.y.read_to, tile.x.read_from, tile.x.read_to)
-        around = grown(at, self._seen, *size)
-        pixels, valid = read(plane, around[:2], around[2:])
-        pixels, inner = pixels[group], within(at, around)
-        measured = valid is None or bool(cut(valid[group], inner).any())
-        if valid is not None:
-            pixels = self._filled(pixels, valid[group])
-        unit = self.numbers.range.to_unit(cut(pixels, inner))
-        return unit.expand(3, -1, -1).to(self._upscaler.device), measured
+    def _around(self, tile: Tile, height: int, width: int) -> Rect:
+        """What is read for a window: the numbers that its gaps are filled with as well."""
+        return grown(_seen_of(tile), self._seen, height, width)
+
+
+def _seen_of(tile: Tile) -> Rect:
+    """What the network gets of a tile."""
+    return tile.y.read_from, tile.y.read_to, tile.x.read_from, tile.x.read_to
 
 
 def _coloured(colours: Sequence[str]) -> list[tuple[int, ...]]:
@@ -413,8 +439,3 @@ def _check_groups(groups: Sequence[Sequence[int]], bands: int, nearest: Sequence
             raise ConfigError(f"band {band} is opacity, which is not enlarged by a network")
         if named.count(band) > 1:
             raise ConfigError(f"band {band} is in two groups; name it once")
-
-
-def _look(cancelled: Callable[[], bool] | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled("stopped while the statistics of the whole were gathered")

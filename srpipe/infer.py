@@ -5,10 +5,10 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -168,6 +168,51 @@ class Upscaler:
                 self.recomputed += 1
                 found = gathered(raised(self.network, self._weights), parts)
         return found
+
+    def gathered_from(
+        self,
+        windows: Sequence[tuple[Tensor, Core]],
+        at_once: int,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Statistics:
+        """The statistics of an array of which there are windows, and of each the part that counts.
+
+        Parameters
+        ----------
+        windows : (3, H, W) each, on the device, all of one shape; in an order that leaps about
+        at_once : how many go through the network together; fewer where memory runs out
+
+        Raises
+        ------
+        DeviceError
+            If memory does not suffice for one of them.
+        Cancelled
+            If `cancelled` said so.
+        """
+
+        def parts(at_once: int) -> Iterator[Part]:
+            for at in range(0, len(windows), at_once):
+                _look(cancelled)
+                images, cores = zip(*windows[at : at + at_once], strict=True)
+                yield torch.stack(images), cores
+
+        while True:
+            try:
+                return self.gathered(partial(parts, at_once))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                words = said(error)
+            if at_once == 1:
+                side = max(windows[0][0].shape)
+                raise DeviceError(
+                    f"memory of {self.device} ran out even with one window of {side} px{words};"
+                    " free memory or take a smaller model"
+                )
+            at_once //= 2
+            self.shrunk += 1
+            self._release()
 
     @cached_property
     def looks_at_the_whole(self) -> bool:
@@ -411,8 +456,7 @@ class Upscaler:
         tiles, at_once, most = self.windows(height, width, plan)
         chosen = spread(tiles, most)
         for at in range(0, len(chosen), at_once):
-            if cancelled is not None and cancelled():
-                raise Cancelled("stopped while the statistics of the image were gathered")
+            _look(cancelled)
             part = [(0, tile) for tile in chosen[at : at + at_once]]
             yield self._read(image, part), [core(tile) for _image, tile in part]
 
@@ -517,6 +561,11 @@ class Upscaler:
             f"memory of {self.device} ran out even with tiles of {plan.size} px{words};"
             " free memory or take a smaller model"
         )
+
+
+def _look(cancelled: Callable[[], bool] | None) -> None:
+    if cancelled is not None and cancelled():
+        raise Cancelled("stopped while the statistics of the whole were gathered")
 
 
 def core(tile: Tile) -> Core:

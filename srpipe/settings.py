@@ -104,7 +104,7 @@ class RunSettings:
         "pictures per second of numbered ones (frames/%05d.png), such as 24 or 30000/1001",
         "FPS",
     ] = "25"
-    codec: Annotated[str | None, "video encoder, as ffmpeg names it"] = None
+    codec: Annotated[str | None, "video encoder or codec, as ffmpeg names it"] = None
     crf: Annotated[int | None, "video quality, 0 (best) to 63; the useful range is the codec's"] = (
         None
     )

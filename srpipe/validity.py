@@ -4,6 +4,8 @@ Before the network, pixels without a value get that of their nearest neighbour t
 that no "nodata" number and no NaN reaches a valid pixel. Afterwards they get back what they were.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -15,11 +17,24 @@ def holds(dtype: np.dtype, value: float) -> bool:
     return float(value).is_integer() and limits.min <= value <= limits.max
 
 
-def valid_of(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    """Which numbers are finite and not `nodata`; None if all are."""
+def valid_of(
+    pixels: np.ndarray, nodata: float | None, opacity: Sequence[int] = ()
+) -> np.ndarray | None:
+    """Which numbers are finite, not `nodata`, and not under an opacity of 0; None if all are.
+
+    Parameters
+    ----------
+    pixels : array (..., H, W), or (..., C, H, W) where there is opacity
+    opacity : bands that are; one of them hides all others, of several it is open which is whose
+    """
     valid = np.isfinite(pixels) if pixels.dtype.kind == "f" else np.ones(pixels.shape, bool)
     if nodata is not None and not np.isnan(nodata):
         valid &= pixels != pixels.dtype.type(nodata) if holds(pixels.dtype, nodata) else True
+    if len(opacity) == 1:
+        seen = pixels[..., opacity, :, :] != 0
+        seen = np.broadcast_to(seen, pixels.shape).copy()
+        seen[..., opacity, :, :] = True
+        valid &= seen
     return None if valid.all() else valid
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 
 import dask
 import dask.array as da
@@ -82,6 +83,23 @@ def test_a_chunk_sees_what_lies_around_it(upscale, monkeypatch):
     assert not np.allclose(whole, doubled(array, "YX"), atol=0.01)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint32", "float32"])
+def test_colours_that_opacity_hides_change_none_that_are_seen(upscale, dtype):
+    """Neither do they the range of wide numbers."""
+    array = numbers((20, 24, 4), dtype) // 2 if dtype != "float32" else numbers((20, 24, 4), dtype)
+    array[..., 3] = array[..., 3].max()
+    array[6:9, 5:9, 3] = 0
+    other = array.copy()
+    other[6:9, 5:9, :3] = np.iinfo(dtype).max if dtype != "float32" else 0.5
+    settings = {"axes": "YXS", "consistency": "project"}  # which sees pixels around
+    made, apart = upscale(array, **settings), upscale(other, **settings)
+    seen = made[..., 3] > 0
+    assert np.array_equal(seen, apart[..., 3] > 0)
+    assert np.array_equal(made[seen], apart[seen])
+    for result, source in ((made, array), (apart, other)):
+        assert np.array_equal(result[~seen], doubled(source, "YXS")[~seen])
+
+
 def test_nothing_is_read_of_a_lazy_array_until_it_is_computed(upscale):
     read = []
 
@@ -111,6 +129,42 @@ def test_a_network_that_looks_at_the_whole_sees_it_in_chunks_too(gated, tmp_path
     whole = srpipe.upscale(array, **settings)
     lazy = srpipe.upscale(da.from_array(array, chunks=(10, 12)), **settings)
     assert np.allclose(lazy.compute(scheduler="sync"), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "times"), [("uint16", 2), ("uint32", 3)])
+def test_a_lazy_array_is_never_held_as_a_whole(tmp_path, monkeypatch, dtype, times):
+    """Though all of it is looked at before: for its range and for the network's statistics.
+
+    A chunk is computed once for each of these, and once for all chunks that look into it.
+    """
+    import toy
+
+    from srpipe.models import MODELS
+
+    monkeypatch.setitem(MODELS, "toy", toy.SPEC)
+    monkeypatch.setattr(api, "LEAST_SIDE", 5)
+    api._upscaler.cache_clear()
+    alive, seen = weakref.WeakValueDictionary(), []
+
+    def look(block):
+        made = block.copy()
+        alive[object()] = made
+        seen.append(len(alive))
+        return made
+
+    array = numbers((500, 120), dtype)
+    lazy = da.from_array(array, chunks=20).map_blocks(look, meta=np.empty((0, 0), dtype))
+    settings = {"model": "toy", "weights": toy.install(tmp_path, gated=True)}
+    larger = srpipe.upscale(lazy, consistency="project", **settings)
+    made = np.zeros(larger.shape, larger.dtype)
+    seen.clear()
+    da.store(larger, made, scheduler="sync")
+    assert made.any()
+    assert len(seen) <= times * 150
+    assert max(seen) < 75
+    seen.clear()
+    larger[:1, :1].compute(scheduler="sync")
+    assert max(seen) < 10
 
 
 def test_small_chunks_are_joined_and_large_ones_stay():

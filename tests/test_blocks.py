@@ -1,5 +1,7 @@
 """A block is what the whole would be there, wherever else the array is cut."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from test_infer import Coarse, Smooth, Stack, upscaler
 from torch import nn
 
 from srpipe.blocks import Blocks, Counts, Numbers
-from srpipe.errors import Cancelled, ConfigError
+from srpipe.errors import Cancelled, ConfigError, DeviceError
 from srpipe.models import MODELS
 from srpipe.models.pooling import ChannelGate, held, whole
 from srpipe.pixels import Range
@@ -198,7 +200,7 @@ def test_statistics_of_the_whole_bring_blocks_20_times_nearer_to_it():
         assert plane == 0
         return pixels[:, slice(*rows), slice(*columns)], None
 
-    shared = blocks.statistics(read, 96, 96)
+    shared = blocks.statistics(read, blocks.sample(96, 96))
     assert {key.partition(".")[0] for key in shared} == {"0", "1"}
     plain = np.abs(joined(blocks, pixels, side=24)[0] - expected).max()
     near = np.abs(joined(blocks, pixels, side=24, statistics=shared)[0] - expected).max()
@@ -218,15 +220,46 @@ def test_statistics_are_those_of_all_planes_and_of_what_was_measured():
         at = np.s_[plane, :, slice(*rows), slice(*columns)]
         return stack[at], valid[at]
 
-    (found,) = blocks.statistics(read, 40, 40, planes=4).values()
+    sample = blocks.sample(40, 40, planes=4)
+    (found,) = blocks.statistics(read, sample).values()
     assert found.flatten()[0] == pytest.approx(4 * (0.2 + 0.2 + 0.6) / 3, abs=1e-5)
     with pytest.raises(Cancelled):
-        blocks.statistics(read, 40, 40, planes=4, cancelled=lambda: True)
+        blocks.statistics(read, sample, cancelled=lambda: True)
+
+
+def test_fewer_windows_at_once_where_memory_runs_out():
+    seen = []
+
+    class Heavy(Gated):
+        def forward(self, x):
+            seen.append(len(x))
+            if len(x) > most:
+                raise MemoryError
+            return super().forward(x)
+
+    pixels = noise(3, 96, 96)
+    most = 10**9
+    blocks = Blocks(upscaler(Heavy(), tile=32), Numbers.of(pixels.dtype, ["red", "green", "blue"]))
+    sample = replace(blocks.sample(96, 96), at_once=8)
+
+    def read(_plane, rows, columns):
+        return pixels[:, slice(*rows), slice(*columns)], None
+
+    (all_of_it,) = blocks.statistics(read, sample).values()
+    most = 3
+    seen.clear()
+    (found,) = blocks.statistics(read, sample).values()
+    assert seen[:4] == [8, 4, 2, 2]
+    assert torch.allclose(found, all_of_it, atol=1e-6)
+    most = 0
+    with pytest.raises(DeviceError, match="even with one window of 16 px"):
+        blocks.statistics(read, sample)
 
 
 def test_a_network_that_is_local_needs_no_statistics():
     blocks = Blocks(upscaler(Stack()), Numbers.of(np.dtype("uint8"), ["gray"]))
-    assert blocks.statistics(lambda *_: 1 / 0, 10**5, 10**5, planes=9) is None
+    sample = blocks.sample(10**5, 10**5, planes=9)
+    assert blocks.statistics(lambda *_: 1 / 0, sample) is None
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32"])

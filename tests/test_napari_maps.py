@@ -86,6 +86,16 @@ def test_a_mask_does_not_look_at_opacity():
     assert not one.mask((0,), *WHOLE).any()
 
 
+def test_colours_that_nobody_sees_are_no_measurements():
+    low, high = np.full((24, 30, 4), 100, np.uint8), np.full((40, 48, 4), 100, np.uint8)
+    low[2, 3] = 255, 255, 255, 0  # the box's first pixel
+    grey = pair(noise((24, 30)), noise((40, 48)), within=(0, 255))
+    wish = replace(grey.wish, stack=Stack(np.stack([low, low]), rgb=True))
+    found = replace(grey, wish=wish, result=Stack(high[None], rgb=True)).mask((0,), *WHOLE)
+    assert np.array_equal(np.argwhere(found), [(0, 0), (0, 1), (1, 0), (1, 1)])
+    assert found.max() == 1
+
+
 def test_a_mask_of_floats_knows_gaps_and_no_limits():
     low = np.full((24, 30), 500.0, np.float32)
     low[2, 3] = np.nan

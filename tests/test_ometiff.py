@@ -91,6 +91,20 @@ def test_windows_of_files_that_are_packed_in_any_way(tmp_path, packed, order):
         assert (file.series[0].axes, file.pages[0].photometric.name) == ("ZYXS", "RGB")
 
 
+def test_colours_that_opacity_hides_are_invalid(tmp_path):
+    pixels = noise((2, 20, 30, 4), "uint16")
+    pixels[..., 3] = 65535
+    pixels[1, 7, 9, 3] = 0
+    about = {"photometric": "rgb", "extrasamples": ["unassalpha"], "metadata": {"axes": "ZYXS"}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, **about)
+    target = enlarge(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif", 2)
+    for path, count in ((tmp_path / "a.ome.tif", 3), (target, 12)):
+        raster, _, valid = read(path)
+        assert raster.opacity == (3,)
+        assert (~valid[:, :, 1]).sum() == (~valid).sum() == count
+        assert valid[:, 3].all()
+
+
 def test_imagej_hyperstacks_keep_their_calibration(tmp_path):
     pixels = noise((4, 3, 2, 9, 11), "uint16")  # TZCYX
     about = {"axes": "TZCYX", "unit": "micron", "spacing": 0.7, "finterval": 3.0}

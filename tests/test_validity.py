@@ -14,6 +14,15 @@ def test_nodata_and_what_is_not_finite_is_invalid():
     assert valid_of(np.uint8([1, 0]), np.nan) is None
 
 
+def test_what_an_opacity_hides_is_invalid_and_the_opacity_itself_is_not():
+    pixels = np.ones((2, 4, 3, 5), np.uint8)
+    pixels[1, 3, 2, 4] = 0
+    valid = valid_of(pixels, None, (3,))
+    assert [list(at) for at in np.argwhere(~valid)] == [[1, band, 2, 4] for band in (0, 1, 2)]
+    assert valid_of(pixels, None, (1, 3)) is None  # it is open whose they are
+    assert valid_of(pixels[:1], None, (3,)) is None
+
+
 @pytest.mark.parametrize("nodata", [-9999, 1e9, 0.5])
 def test_a_nodata_number_that_the_type_has_not_means_nothing(nodata):
     assert valid_of(np.uint8([1, 0]), nodata) is None

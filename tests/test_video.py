@@ -531,6 +531,26 @@ def test_hdr_goes_into_hevc_with_its_records(tmp_path):
     assert not any("HDR10" in notice for notice in sink.notices)
 
 
+@pytest.mark.parametrize(
+    ("codec", "encoder"),
+    [
+        ("h264", "libx264"),
+        ("hevc", "libx265"),
+        ("vp9", "libvpx-vp9"),
+        ("av1", "libsvtav1"),
+        ("ffv1", "ffv1"),
+    ],
+)
+def test_a_codec_by_its_own_name_is_the_encoder_that_makes_it(tmp_path, capfd, codec, encoder):
+    """With the encoder's quality, and without its talk."""
+    path = clips.make(tmp_path / "a.mkv", codec="ffv1", times=[0, 40, 80], size=(64, 64))
+    _, sink, _ = enlarged(path, codec=codec)
+    encoding = sink.target.encoding
+    assert encoding.codec == encoder
+    assert ("crf" in encoding.options) == (codec != "ffv1")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_hevc_of_fewer_frames_than_its_encoder_reorders(tmp_path, count):
     times = [n * 40 for n in range(count)]

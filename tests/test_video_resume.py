@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -17,9 +18,17 @@ from test_bad_input import started
 from test_jobs import names
 
 from srpipe import jobs
-from srpipe.errors import ConfigError, DeviceError, MediaError, TargetError, TruncatedError
+from srpipe.errors import (
+    Cancelled,
+    ConfigError,
+    DeviceError,
+    MediaError,
+    TargetError,
+    TruncatedError,
+)
 from srpipe.io import video_source
 from srpipe.io.video_pieces import PieceSink
+from srpipe.jobs import video
 from srpipe.jobs.enlarge import Enlarger
 from srpipe.jobs.shots import Shots
 from srpipe.jobs.target import part_of
@@ -74,6 +83,23 @@ def source(tmp_path, monkeypatch):
 
 def pieces(target):
     return sorted(path.stem for path in part_of(target).glob("*.piece"))
+
+
+def test_who_stops_it_while_pieces_are_joined_hears_that_all_are_kept(
+    tmp_path, source, settings, monkeypatch
+):
+    stop, verify = threading.Event(), video.verify
+
+    def looked(*args):
+        stop.set()
+        return verify(*args)
+
+    monkeypatch.setattr(video, "verify", looked)
+    with pytest.raises(Cancelled, match="50 of 50 frames are kept, and the same command goes on"):
+        jobs.upscale(source, tmp_path / "out.mp4", settings(), cancelled=stop)
+    assert not (tmp_path / "out.mp4").exists()
+    done = jobs.upscale(source, tmp_path / "out.mp4", settings())
+    assert done.checked["frames"] == FRAMES
 
 
 class Power(BaseException):

@@ -79,14 +79,10 @@ class GeoTiffSource:
         with reading(self._path, NAME), _environment():
             pixels = self._file.read(window=at)
             mask = self._file.read_masks(1, window=at) if self.raster.masked else None
-        valid = valid_of(pixels, self.raster.nodata)
-        for i, band in enumerate(self.raster.bands):
-            if band.colour == "alpha":
-                mask = pixels[i]
+        valid = valid_of(pixels, self.raster.nodata, self.raster.opacity)
         if mask is not None and not mask.all():
             valid = np.ones(pixels.shape, bool) if valid is None else valid
-            data = [i for i, band in enumerate(self.raster.bands) if band.colour != "alpha"]
-            valid[data] &= mask != 0
+            valid &= mask != 0
         planes = pixels[None, :, None]
         return Block(planes, None if valid is None else valid[None, :, None])
 

@@ -83,7 +83,7 @@ class OmeTiffSource:
                 raise
 
     def read(self, window: Window) -> Block:
-        """A part of it; only NaN and infinity are invalid."""
+        """A part of it; NaN, infinity and what is transparent are invalid."""
         bands = self.raster.shape[1]
         pixels = np.empty(window.shape(bands), self.raster.dtype)
         samples = self._pages.samples
@@ -93,7 +93,8 @@ class OmeTiffSource:
                     for c in range(bands // samples):
                         at = slice(c * samples, (c + 1) * samples)
                         pixels[i, at, k] = self._plane((t, c, z), window)
-        return Block(pixels, valid_of(pixels, None))
+        valid = valid_of(pixels.swapaxes(1, 2), None, self.raster.opacity)
+        return Block(pixels, None if valid is None else valid.swapaxes(1, 2))
 
     def close(self) -> None:
         """Let go of the file."""

@@ -276,6 +276,11 @@ class Raster:
         """What all its numbers take, unpacked."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def opacity(self) -> tuple[int, ...]:
+        """Which bands say how opaque the others are."""
+        return tuple(i for i, band in enumerate(self.bands) if band.colour == "alpha")
+
     def enlarged(self, scale: int) -> "Raster":
         """The same with ``scale`` times the pixels along Y and X."""
         t, c, z, y, x = self.shape

@@ -1,5 +1,6 @@
 """Which encoder, pixel format and options hold a video best, and how an encoder is started."""
 
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "16", "preset": "medium"},
     "libx265": {"crf": "18", "preset": "medium"},
     "libvpx-vp9": {"crf": "24", "b": "0", "row-mt": "1", "cpu-used": "2"},
+    "libsvtav1": {"crf": "18", "preset": "6"},
 }
 """Quality that hides nothing a model added; the cost is encoder time, which the user may change."""
 
@@ -73,7 +75,7 @@ def chosen(
     ConfigError
         If there is no such encoder, or it does not take the pixel format or the size.
     """
-    name = codec or _default_codec(source, suffix, min(height, width))
+    name = _encoder(codec or _default_codec(source, suffix, min(height, width))).name
     _check_size(name, height, width)
     offered = _formats(name, pix_fmt)
     want = _wanted(source, lossless=name in LOSSLESS)
@@ -164,6 +166,8 @@ def started(context: av.VideoCodecContext, made: Encoding, hdr: Mapping[str, byt
         _put_first(options, "x264-params", ["asm=avx2"])
     if made.codec == "libx265":
         _put_first(options, "x265-params", ["log-level=error", *_hdr_parameters(hdr)])
+    if made.codec == "libsvtav1":  # it writes to the standard error by itself: errors will do
+        os.environ.setdefault("SVT_LOG", "1")
     context.options = options
     try:
         context.open()

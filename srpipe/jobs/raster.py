@@ -237,7 +237,7 @@ class _Run:
 
     def _look(self) -> None:
         if self._cancelled.is_set():
-            raise Cancelled("stopped before the raster was published")
+            raise self._stopped(Cancelled("stopped before the raster was published"))
 
     def _summed(
         self, numbers: Numbers, receipts: Sequence[Receipt], checked: dict[str, Any]
@@ -348,9 +348,8 @@ class RasterWorker:
             block = self._source.read(Window((t, t + 1), (z, z + 1), rows, columns))
             return block.pixels[0, :, 0], None if block.valid is None else block.valid[0, :, 0]
 
-        found = self._blocks.statistics(
-            read, height, width, planes=times * depths, cancelled=cancelled.is_set
-        )
+        sample = self._blocks.sample(height, width, planes=times * depths)
+        found = self._blocks.statistics(read, sample, cancelled=cancelled.is_set)
         part = part_of_slot(self._work.folder, unit.name)
         save_file({name: tensor.cpu() for name, tensor in (found or {}).items()}, part)
         seconds = time.monotonic() - began

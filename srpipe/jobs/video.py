@@ -145,7 +145,7 @@ class _Run:
             raise TargetError(f"{sink.part}: its frames are not the source's; report this as a bug")
         checked = verify(sink.part, sink)
         if self._cancelled.is_set():
-            raise Cancelled("stopped before the video was published")
+            raise self._stopped(Cancelled("stopped before the video was published"))
         if self._plan.settings.report:
             self._tell(index, engine, sink, record)
         else:
