@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from srpipe.color import rgb_of
-from srpipe.errors import ConfigError, MediaError
+from srpipe.errors import ConfigError, MediaError, TruncatedError
 from srpipe.io import FORMATS, OTHER_PICTURES, format_for, format_of, image
 from srpipe.io.frames import Frame
 from srpipe.io.video import VideoSource
@@ -70,6 +70,11 @@ class Pictures:
         try:
             for number, frame in enumerate(source, 1):
                 yield f"frame {number}", _unit(frame)
+        except TruncatedError as error:
+            raise MediaError(
+                f"{self.path} is damaged after {error.frames} frames, and what is missing cannot be"
+                " compared; name one that is whole"
+            ) from None
         finally:
             source.close()
 

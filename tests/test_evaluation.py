@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from video_files import make
 
+from srpipe import show
 from srpipe.datasets import Pictures
 from srpipe.errors import ConfigError, MediaError, PixelError, TargetError
 from srpipe.evaluation import Evaluation, Row, check_target, evaluate, reduced, tally
@@ -273,6 +274,18 @@ def test_the_flicker_of_a_video_needs_its_input_and_no_truth(tmp_path):
     assert {"psnr_y", "flicker"} <= set(rows[0].values)
     with pytest.raises(MediaError, match=r"short\.mkv has fewer frames"):
         evaluate([write("short.mkv", [calm] * 3)], EvalSettings(input=low))
+
+
+def test_a_damaged_video_is_not_compared_and_nothing_is_advised_that_cannot_be_done(tmp_path):
+    frames = list(np.random.default_rng(0).integers(0, 255, (6, 16, 20, 3), dtype=np.uint8))
+    whole, damaged = clip(tmp_path, "whole.mkv", frames), clip(tmp_path, "damaged.mkv", frames)
+    damaged.write_bytes(damaged.read_bytes()[:-1500])
+    for paths in ([damaged, whole], [whole, damaged]):
+        with pytest.raises(
+            MediaError, match=r"damaged\.mkv is damaged after [345] frames"
+        ) as error:
+            evaluate(paths, EvalSettings())
+        assert "truncated" not in show.one_line(error.value)
 
 
 def clip(folder, name, frames):
