@@ -312,11 +312,20 @@ class Blocks:
         return self._fine(high, inner, kept).clone()
 
     def _filled(self, pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        """Pixels without gaps, as far as the network sees; black beyond that."""
-        rest, dtype = self.numbers.range.low, self.numbers.dtype
-        if dtype.kind != "f":
-            rest = min(max(rest, np.iinfo(dtype).min), np.iinfo(dtype).max)
+        """Pixels without gaps, as far as the network sees; the mean of its band beyond that.
+
+        Layers that average over all of a block see it there. Black would shift what they find.
+        """
+        rest = [self._mean(band[mask]) for band, mask in zip(pixels, valid, strict=True)]
         return fill(pixels, valid, reach=self._seen, rest=rest)
+
+    def _mean(self, known: np.ndarray) -> float:
+        """Of numbers, as one of their type; black if there are none."""
+        mean = known.mean(dtype=np.float64) if known.size else self.numbers.range.low
+        if known.dtype.kind == "f":
+            return float(mean)
+        limits = np.iinfo(known.dtype)
+        return min(max(int(mean), limits.min), limits.max)
 
     def _finished(
         self,

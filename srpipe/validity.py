@@ -38,7 +38,9 @@ def valid_of(
     return None if valid.all() else valid
 
 
-def fill(pixels: np.ndarray, valid: np.ndarray, *, reach: int, rest: float) -> np.ndarray:
+def fill(
+    pixels: np.ndarray, valid: np.ndarray, *, reach: int, rest: float | Sequence[float]
+) -> np.ndarray:
     """The same pixels, with invalid ones like the nearest valid one in their plane.
 
     What a pixel becomes depends on those at most `reach` rows and columns away, and on nothing
@@ -48,10 +50,11 @@ def fill(pixels: np.ndarray, valid: np.ndarray, *, reach: int, rest: float) -> n
     ----------
     pixels, valid : arrays (..., H, W); `valid` of bool, of the same shape
     reach : how far a value spreads, in pixels; a network's halo is enough
-    rest : the value beyond that
+    rest : the value beyond that, of all planes or of each
     """
     filled = pixels.copy()
     planes, masks = filled.reshape(-1, *pixels.shape[-2:]), valid.reshape(-1, *valid.shape[-2:])
+    rests = np.broadcast_to(rest, len(planes))
     source: tuple[np.ndarray, np.ndarray] | None = None
     for i, (plane, mask) in enumerate(zip(planes, masks, strict=True)):
         if mask.all():
@@ -61,7 +64,7 @@ def fill(pixels: np.ndarray, valid: np.ndarray, *, reach: int, rest: float) -> n
         rows, columns = source
         found = rows >= 0
         taken = plane[np.where(found, rows, 0), columns]
-        plane[~mask] = np.where(found, taken, plane.dtype.type(rest))[~mask]
+        plane[~mask] = np.where(found, taken, plane.dtype.type(rests[i]))[~mask]
     return filled
 
 

@@ -256,6 +256,23 @@ def test_fewer_windows_at_once_where_memory_runs_out():
         blocks.statistics(read, sample)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "high"), [("uint8", 40, 255), ("int64", 2**63 - 1, 2e19), ("float32", 3, 9)]
+)
+def test_how_wide_a_gap_is_makes_no_difference_to_what_lies_beside_it(dtype, value, high):
+    """Where a layer averages over all of a block, too."""
+    numbers = Numbers.of(np.dtype(dtype), ["gray"], within=Range(0, high), nodata=0)
+    blocks = Blocks(upscaler(Gated()), numbers)
+    found = []
+    for width in (60, 200):
+        pixels = np.zeros((1, 40, width), dtype)
+        pixels[:, :, :40] = value
+        made = blocks.enlarged(pixels, pixels != 0, (0, 40, 0, width)).pixels
+        found.append(made[..., : 40 * blocks.scale].astype(float))
+    assert found[0].any()
+    assert np.allclose(found[0], found[1], rtol=1e-3)
+
+
 def test_a_network_that_is_local_needs_no_statistics():
     blocks = Blocks(upscaler(Stack()), Numbers.of(np.dtype("uint8"), ["gray"]))
     sample = blocks.sample(10**5, 10**5, planes=9)
