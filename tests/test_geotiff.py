@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import tifffile
@@ -30,6 +32,7 @@ def made(path, pixels, **about):
     size = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype}
     about = {"crs": "EPSG:32633", "transform": place, **size, **about}
     with (
+        warnings.catch_warnings(action="ignore"),  # of no place at all
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(path, "w", driver="GTiff", **about) as file,
     ):
@@ -45,12 +48,24 @@ def made(path, pixels, **about):
     return path
 
 
+def spectral(wavelength):
+    """Of a band, by name space."""
+    return {"": {"nm": wavelength}, "IMAGERY": {"CENTRAL_WAVELENGTH_UM": f"0.{wavelength}"}}
+
+
 @pytest.mark.parametrize("scale", [2, 3])
 def test_a_turned_raster_keeps_its_corners_and_all_that_is_said_of_it(tmp_path, scale):
     world = World(affine=TURNED, crs=UTM)
     bands = (
-        Band(name="red edge", colour="gray", scale=1e-4, offset=-0.1, unit="sr", own={"nm": "705"}),
-        Band(name="B8 µ", colour="undefined", own={"nm": "842"}),
+        Band(
+            name="red edge",
+            colour="gray",
+            scale=1e-4,
+            offset=-0.1,
+            unit="sr",
+            own=spectral("705"),
+        ),
+        Band(name="B8 µ", colour="undefined", own=spectral("842")),
     )
     tags = {"": {"AREA_OR_POINT": "Point", "season": "spring"}, "MISSION": {"orbit": "12"}}
     pixels = noise((1, 2, 1, 40, 70), "uint16")
@@ -130,6 +145,116 @@ def test_a_mask_of_its_own_is_read_and_written(tmp_path):
     assert np.array_equal(valid[0, 1, 0], enlarged(mask, 2))
     assert np.array_equal(back[0, :, 0], enlarged(pixels, 2))
     assert not list(tmp_path.glob("*.msk"))
+
+
+@pytest.mark.parametrize("kind", ["geo", "plain", "picture", "apart"])
+def test_a_mask_is_seen_whatever_else_the_file_is(tmp_path, kind):
+    mask = np.zeros((30, 40), bool)
+    mask[5:, 7:] = True
+    pixels = noise((3, 30, 40), "uint8" if kind == "picture" else "float32")
+    about = {} if kind == "geo" else {"crs": None, "affine": None}
+    colours = {"photometric": "rgb"} if kind == "picture" else {}
+    source = made(tmp_path / "a.tif", pixels, **about, **colours)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind != "apart"),
+        rasterio.open(source, "r+") as file,
+    ):
+        file.write_mask(mask)
+    assert (tmp_path / "a.tif.msk").exists() == (kind == "apart")
+    target = enlarge(source, tmp_path / "b.tif", 2)
+    for path, wanted in ((source, mask), (target, enlarged(mask, 2))):
+        raster, _, valid = read(path)
+        assert raster.masked
+        assert np.array_equal(valid[0, :, 0], [wanted] * 3)
+
+
+def test_a_mask_and_an_opacity_are_both_kept(tmp_path):
+    pixels, mask = noise((4, 9, 9), "uint8") | 1, np.ones((9, 9), bool)
+    pixels[3, 2, 3] = 0
+    mask[7, 8] = False
+    colours = [rasterio.enums.ColorInterp[c] for c in ("red", "green", "blue", "alpha")]
+    source = made(tmp_path / "a.tif", pixels, mask=mask, colorinterp=colours)
+    for path, times in ((source, 1), (enlarge(source, tmp_path / "b.tif", 2), 4)):
+        raster, _, valid = read(path)
+        assert raster.masked
+        assert [int(n) for n in (~valid[0, :, 0]).sum((1, 2))] == [2 * times] * 3 + [times]
+
+
+@pytest.mark.parametrize("kind", ["premultiplied", "non-premultiplied"])
+def test_colours_that_are_multiplied_by_their_opacity_stay_so(tmp_path, kind):
+    source = made(tmp_path / "a.tif", noise((4, 9, 9), "uint8"), photometric="rgb", alpha=kind)
+    target = enlarge(source, tmp_path / "b.tif", 2)
+    extras = []
+    for path in (source, target):
+        with tifffile.TiffFile(path) as file:
+            extras.append(file.pages[0].extrasamples[0].name)
+    assert extras == ["ASSOCALPHA" if kind == "premultiplied" else "UNASSALPHA"] * 2
+
+
+def told_by_gdal(path, of_file="", of_bands=()):
+    """A file of GDAL's own beside a TIFF."""
+    bands = "".join(
+        f'<PAMRasterBand band="{i}">{said}</PAMRasterBand>' for i, said in enumerate(of_bands, 1)
+    )
+    path.with_name(f"{path.name}.aux.xml").write_text(f"<PAMDataset>{of_file}{bands}</PAMDataset>")
+    return path
+
+
+def test_a_nodata_number_beside_the_file_is_read_and_written_into_the_result(tmp_path):
+    path = made(tmp_path / "a.tif", noise((1, 8, 8), "uint16"), crs=None, affine=None)
+    assert raster_format(path) != "geotiff"
+    told_by_gdal(path, of_bands=["<NoDataValue>7</NoDataValue>"])
+    assert read(enlarge(path, tmp_path / "b.tif", 2))[0].nodata == 7
+
+
+def test_polynomials_in_a_file_of_the_satellites_maker_are_in_the_result(tmp_path):
+    path = made(tmp_path / "a.tif", noise((1, 8, 8), "uint16"), crs=None, affine=None)
+    names = {"line": "LINE", "samp": "SAMP", "lat": "LAT", "long": "LONG", "height": "HEIGHT"}
+    lines = [f"{name}_OFF: 7.5" for name in names.values()]
+    lines += [f"{name}_SCALE: 8" for name in names.values()]
+    for name in ("LINE_NUM", "LINE_DEN", "SAMP_NUM", "SAMP_DEN"):
+        lines += [f"{name}_COEFF_{i}: {float(i == 1)}" for i in range(1, 21)]
+    (tmp_path / "a_RPC.TXT").write_text("\n".join(lines) + "\n")
+    raster = read(enlarge(path, tmp_path / "b.tif", 2))[0]
+    assert raster.world.rpc["line_off"] == 15.5  # its pixels' middles are whole numbers
+    assert raster.world.rpc["line_scale"] == 16
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (["<NoDataValue>0</NoDataValue>", "<NoDataValue>9</NoDataValue>"], r"\(0, 9\), and a"),
+        (["", "<NoDataValue>9</NoDataValue>"], r"another nodata number for each band \(none, 9\)"),
+        (["<CategoryNames><Category>wood</Category></CategoryNames>"], "names classes"),
+    ],
+)
+def test_what_one_geotiff_cannot_hold_of_its_bands_is_refused(tmp_path, said, words):
+    path = told_by_gdal(made(tmp_path / "a.tif", noise((2, 8, 8), "uint8")), of_bands=said)
+    with pytest.raises(MediaError, match=words):
+        open_raster(path)
+
+
+def test_bands_that_are_nan_where_nothing_was_measured_agree(tmp_path):
+    path = made(tmp_path / "a.tif", noise((2, 8, 8), "float32"), nodata=np.nan)
+    assert np.isnan(read(path)[0].nodata)
+
+
+def test_a_mask_for_each_band_is_refused(tmp_path):
+    path = made(tmp_path / "a.tif", noise((2, 8, 8), "uint8"))
+    apart = made(tmp_path / "a.tif.msk", noise((2, 8, 8), "uint8"), crs=None, affine=None)
+    with warnings.catch_warnings(action="ignore"), rasterio.open(apart, "r+") as file:
+        file.update_tags(INTERNAL_MASK_FLAGS_1="0", INTERNAL_MASK_FLAGS_2="0")
+    with pytest.raises(MediaError, match="has a mask for each band"):
+        open_raster(path)
+
+
+def test_xml_beside_the_file_is_not_written_as_text_into_the_result(tmp_path):
+    said = '<Metadata domain="xml:ESRI" format="xml"><GeodataXform>1</GeodataXform></Metadata>'
+    path = told_by_gdal(made(tmp_path / "a.tif", noise((1, 8, 8), "uint8")), of_file=said)
+    assert read(path)[0].notices == ("xml:ESRI, which lies beside the file, is left out",)
+    with rasterio.open(enlarge(path, tmp_path / "b.tif", 2)) as file:
+        assert "xml:ESRI" not in file.tag_namespaces()
 
 
 def test_what_is_transparent_is_invalid_in_all_bands_but_the_opacity(tmp_path):

@@ -926,3 +926,18 @@ def test_a_tag_of_somebody_else_under_the_records_name_is_no_record(tmp_path, se
     assert read(source)[0].record == "hello"
     record = json.loads(read(jobs.upscale(source, None, settings()).target)[0].record)
     assert "record" not in record["input"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_lies_beside_the_output_and_would_be_read_with_it_is_named(
+    tmp_path, scene, settings, overwrite
+):
+    target = tmp_path / "out.tif"
+    stale = tmp_path / "out.tif.aux.xml"
+    if overwrite:
+        target.write_bytes(b"older")
+    stale.write_text("<PAMDataset><GeoTransform>1, 2, 0, 3, 0, 4</GeoTransform></PAMDataset>")
+    with pytest.raises(TargetError, match=r"read together with out\.tif\.aux\.xml, which lies"):
+        jobs.upscale(scene, target, settings(overwrite=overwrite))
+    stale.write_text("<PAMDataset><Metadata><MDI>1</MDI></Metadata></PAMDataset>")
+    assert jobs.upscale(scene, target, settings(overwrite=overwrite)).status == "done"

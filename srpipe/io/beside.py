@@ -1,23 +1,32 @@
-"""Files beside a TIFF that say where on the ground it lies, as GDAL looks for them.
+"""Files beside a TIFF that GDAL reads with it: where it lies, and what of it holds nothing.
 
-A world file holds the six numbers of an affine transform (scene.tfw beside scene.tif), and a file
-of GDAL's own (scene.tif.aux.xml) whatever the format has no tags for.
+A world file holds the six numbers of an affine transform (scene.tfw beside scene.tif), a file of
+GDAL's own (scene.tif.aux.xml) whatever the format has no tags for, another one the mask
+(scene.tif.msk), and those of satellites' makers how the camera saw the ground (scene_RPC.TXT).
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-_PLACES = (b"<GeoTransform>", b"<SRS", b"<GCPList")
+_OURS = (
+    *(b"<GeoTransform>", b"<SRS", b"<GCPList", b'domain="RPC"', b"<NoDataValue", b"<MaskBand"),
+    *(b"<Offset>", b"<Scale>", b"<CategoryNames", b'tableType="thematic"'),
+)
+"""Of what GDAL's own file may hold, what is said of the pixels here; it may be only statistics."""
 
 
-def placing(path: Path) -> Iterator[Path]:
+def sidecars(path: Path) -> Iterator[Path]:
     """Those that are there."""
     ending = path.suffix[1:].lower()
     names = [f"{ending[0]}{ending[-1]}w", f"{ending}w", "wld"] if ending else ["wld"]
-    for name in (*names, *map(str.upper, names)):
-        world = path.with_suffix(f".{name}")
-        if world.is_file():
-            yield world
+    cameras = ("_RPC.TXT", "_rpc.txt", ".RPB", ".rpb")
+    for other in (
+        *(path.with_suffix(f".{name}") for name in (*names, *map(str.upper, names))),
+        *(path.with_name(f"{path.stem}{name}") for name in cameras),
+        path.with_name(f"{path.name}.msk"),
+    ):
+        if other.is_file():
+            yield other
     more = path.with_name(f"{path.name}.aux.xml")
-    if more.is_file() and any(word in more.read_bytes() for word in _PLACES):
+    if more.is_file() and any(word in more.read_bytes() for word in _OURS):
         yield more

@@ -5,7 +5,7 @@ only be written with all pixels at hand: so the pieces become a tiled BigTIFF fi
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +46,8 @@ XMP_SPACE = "xml:XMP"
 ROOM = "srpipe_room"
 GEO_KEYS, MODEL, KEYS_OF_CRS = 34735, 1024, (2048, 3072, 4096)
 PAST = ("STATISTICS_", "TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION", "TIFFTAG_RESOLUTIONUNIT")
+CLASSES = (b"<CategoryNames", b'tableType="thematic"')
+MASKS = (MaskFlags.all_valid, MaskFlags.per_dataset, MaskFlags.alpha, MaskFlags.nodata)
 OF_THE_FILE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "rio_creation_kwds")
 DTYPES = (
     *("uint8", "uint16", "uint32", "uint64", "float32"),
@@ -138,6 +140,8 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
     packed: dict[str, Any] = {"tiled": True, "blockxsize": TILE, "blockysize": TILE}
     grey = "miniswhite" if raster.own.get("white_at_0") else "minisblack"
     packed["photometric"] = "rgb" if coloured else grey  # GDAL would guess from the count
+    if raster.own.get("premultiplied"):
+        packed["alpha"] = "premultiplied"
     nodata, wide = _nodata(raster), raster.dtype.name in WIDE
     with _writing(part), _environment():
         with rasterio.open(
@@ -226,8 +230,8 @@ def _described(file: Any, path: Path) -> Raster:
     _refuse(file, path)
     bands = tuple(_band(file, i) for i in file.indexes)
     flags = file.mask_flag_enums[0]
+    left = sorted(space for space in file.tag_namespaces() if _is_xml(space))
     packet = file.tags(ns=XMP_SPACE).get(XMP_SPACE, "").encode()
-    opaque = all(band.colour != "alpha" for band in bands)
     raster = Raster(
         shape=(1, file.count, 1, file.height, file.width),
         dtype=np.dtype(file.dtypes[0].replace("complex_int16", "complex64")),
@@ -236,11 +240,16 @@ def _described(file: Any, path: Path) -> Raster:
         bands=bands,
         world=_world(file, path),
         nodata=_nodata_in(file, path),
-        masked=MaskFlags.per_dataset in flags and opaque,
+        masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
         bits=_bits(file),
         xmp=xmp.bare(packet) or None,
-        own={"tags": _tags(file), "white_at_0": _white_at_0(file)},
+        own={
+            "tags": _tags(file),
+            "white_at_0": _white_at_0(file),
+            "premultiplied": _premultiplied(path),
+        },
         record=file.tags().get(RECORD) or xmp.note_in(packet),
+        notices=tuple(f"{space}, which lies beside the file, is left out" for space in left),
     )
     height, width = file.block_shapes[0]
     together = file.count if file.interleaving.value == "PIXEL" else 1
@@ -264,10 +273,30 @@ def _refuse(file: Any, path: Path) -> None:
             f"{path} has a palette: its numbers are names of classes, between which there is"
             " nothing; expand it first (rio convert, gdal_translate -expand rgb)"
         )
+    more = path.with_name(f"{path.name}.aux.xml")
+    if more.is_file() and any(word in more.read_bytes() for word in CLASSES):
+        raise MediaError(
+            f"{more} names classes: the numbers of {path.name} are their numbers, between which"
+            " there is nothing; remove it if they are measurements"
+        )
+    numbers = {None if n is None else float(n) for n in file.nodatavals}
+    if len(numbers) > 1 and not all(n is not None and np.isnan(n) for n in numbers):
+        listed = ", ".join("none" if n is None else f"{n:g}" for n in file.nodatavals)
+        raise MediaError(
+            f"{path} has another nodata number for each band ({listed}), and a GeoTIFF holds one;"
+            " give all bands one, or save them apart (gdal_translate -b)"
+        )
+    if not all(any(flag in MASKS for flag in flags) for flags in file.mask_flag_enums):
+        raise MediaError(
+            f"{path} has a mask for each band, and srpipe keeps one for all; save them apart"
+            " (gdal_translate -b)"
+        )
 
 
 def _band(file: Any, i: int) -> Band:
-    own = {k: v for k, v in file.tags(i).items() if not k.startswith(PAST)}
+    plain = {k: v for k, v in file.tags(i).items() if not k.startswith(PAST)}
+    spaces = [space for space in file.tag_namespaces(i) if space not in OF_THE_FILE]
+    own = {"": plain, **{space: file.tags(i, ns=space) for space in spaces if space}}
     return Band(
         name=file.descriptions[i - 1],
         colour=_colours(file)[i - 1].name,
@@ -295,10 +324,18 @@ def _bits(file: Any) -> int | None:
 
 def _tags(file: Any) -> dict[str, dict[str, str]]:
     """Tags by name space, "" first."""
-    apart = (*OF_THE_FILE, XMP_SPACE)
-    spaces = [space for space in file.tag_namespaces() if space not in apart]
+    spaces = [
+        space
+        for space in file.tag_namespaces()
+        if not (space in OF_THE_FILE or space == XMP_SPACE or _is_xml(space))
+    ]
     plain = {k: v for k, v in file.tags().items() if k != RECORD and not k.startswith(PAST)}
     return {"": plain, **{space: file.tags(ns=space) for space in spaces if space}}
+
+
+def _is_xml(space: str) -> bool:
+    """Whether a name space holds XML of its own, such as ArcGIS writes beside a file."""
+    return space.startswith("xml:") and space != XMP_SPACE
 
 
 def _world(file: Any, path: Path) -> World:
@@ -337,6 +374,13 @@ def _claims_crs(path: Path) -> bool:
         keys = page.tags.valueof(GEO_KEYS) or ()
     known = dict(zip(keys[4::4], keys[7::4], strict=True))
     return known.get(MODEL) in (1, 2, 3) and any(known.get(key) for key in KEYS_OF_CRS)
+
+
+def _premultiplied(path: Path) -> bool:
+    """Whether colours are multiplied by their opacity, which GDAL does not tell."""
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        return tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples
 
 
 def _metadata(path: Path) -> str:
@@ -423,20 +467,24 @@ def _tell(file: Any, raster: Raster) -> None:
         file.gcps = [_point(point) for point in world.points], crs
     if world.rpc:
         file.rpcs = RPC(**world.rpc)
-    bands = raster.bands
-    file.colorinterp = [ColorInterp[band.colour] for band in bands]
-    file.scales, file.offsets = [b.scale for b in bands], [b.offset for b in bands]
-    file.units = [band.unit or "" for band in bands]
-    for i, band in enumerate(bands, 1):
-        if band.name:
-            file.set_band_description(i, band.name)
-        file.update_tags(i, **band.own)
+    _tell_bands(file, raster.bands)
     for space, tags in raster.own.get("tags", {}).items():
         file.update_tags(ns=space or None, **tags)
     if raster.xmp:
         file.update_tags(ns=XMP_SPACE, **{XMP_SPACE: raster.xmp.decode(errors="replace")})
     if raster.record:
         file.update_tags(**{RECORD: raster.record})
+
+
+def _tell_bands(file: Any, bands: Sequence[Band]) -> None:
+    file.colorinterp = [ColorInterp[band.colour] for band in bands]
+    file.scales, file.offsets = [b.scale for b in bands], [b.offset for b in bands]
+    file.units = [band.unit or "" for band in bands]
+    for i, band in enumerate(bands, 1):
+        if band.name:
+            file.set_band_description(i, band.name)
+        for space, tags in band.own.items():
+            file.update_tags(i, ns=space or None, **tags)
 
 
 def _point(point: GroundPoint) -> GroundControlPoint:

@@ -8,14 +8,13 @@ pixels than a picture.
 
 from dataclasses import dataclass, replace
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import tifffile
 
 from srpipe.errors import ConfigError, MediaError
-from srpipe.io.beside import placing
+from srpipe.io.beside import sidecars
 from srpipe.io.picture import PIXELS_MAX
 from srpipe.io.raster import Grid, Raster, RasterSink, RasterSource, reading
 from srpipe.io.tiff import COLOURED, GEO, GREY, first_page
@@ -228,13 +227,18 @@ def _tiff_format(file: tifffile.TiffFile, path: Path) -> str | None:
     if not len(pages):
         raise ValueError("it ends before its first page")
     first = first_page(file)
-    if any(first.tags.get(tag) for tag in (*GEO, RPC)) or any(placing(path)):
+    if any(first.tags.get(tag) for tag in (*GEO, RPC)) or any(sidecars(path)):
         return "geotiff"
     if file.is_ome or file.is_imagej:
         return "ometiff"
-    whole = (page for page in pages if not (page.is_reduced or page.is_mask))
-    several = len(list(islice(whole, 2))) > 1
-    return "ometiff" if several or not _is_picture(first) else None
+    whole = 0
+    for page in pages:
+        if page.is_mask:
+            return "geotiff"  # GDAL knows what it hides
+        whole += not page.is_reduced
+        if whole > 1:
+            return "ometiff"
+    return None if _is_picture(first) else "ometiff"
 
 
 def _is_picture(page: Any) -> bool:

@@ -31,7 +31,7 @@ from srpipe.errors import (
     WeightsError,
 )
 from srpipe.io import FORMATS, OTHER_PICTURES, format_for
-from srpipe.io.beside import placing
+from srpipe.io.beside import sidecars
 from srpipe.io.video import suffix_for
 from srpipe.jobs import compressed, picture, raster, trusted, video
 from srpipe.jobs.engine import Engine
@@ -339,7 +339,7 @@ def _unit(source: Path, name: Path) -> Unit:
     facts: dict[str, Any] = {"source": name.as_posix(), "target": target.as_posix()}
     try:
         path = source / name
-        about = [file.stat() for file in (*files_of(path), *placing(path))]
+        about = [file.stat() for file in (*files_of(path), *sidecars(path))]
     except OSError:  # a link to nothing, say; reading it will tell
         return Unit(name=name.as_posix(), size=1, facts=facts)
     facts["bytes"] = sum(file.st_size for file in about)

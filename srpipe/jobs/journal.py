@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srpipe.errors import ConfigError
-from srpipe.io.beside import placing
+from srpipe.io.beside import sidecars
 from srpipe.io.sequence import files, is_sequence
 from srpipe.jobs.job import Receipt, Unit, checksum, files_of, slot, synced
 from srpipe.jobs.software import versions
@@ -122,7 +122,7 @@ def identity(path: Path) -> dict[str, Any]:
         file.seek(max(facts.st_size - _ENDS_BYTES, file.tell()))
         digest.update(file.read(_ENDS_BYTES))
     found = {"bytes": facts.st_size, "modified": facts.st_mtime_ns, "ends": digest.hexdigest()}
-    beside = {more.name: checksum(more) for more in placing(path)}
+    beside = {more.name: checksum(more) for more in sidecars(path)}
     return found | ({"beside": beside} if beside else {})
 
 
