@@ -195,7 +195,10 @@ def _plain(image: Any) -> Any:
     """
     lazy = type(image).__module__.partition(".")[0] == "dask" and hasattr(image, "chunks")
     if not (lazy or isinstance(image, np.ndarray)):
-        raise PixelError(f"{type(image).__name__} is no array, tensor or path")
+        raise PixelError(
+            f"{type(image).__name__} is no array, tensor or path; numpy.asarray makes an array of"
+            " most others, and dask.array.from_array one that is read in parts"
+        )
     if isinstance(image._meta if lazy else image, np.ma.MaskedArray):
         raise PixelError(
             "masks of NumPy are not read; fill a float array with NaN, array.filled(np.nan), or one"
