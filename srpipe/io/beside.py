@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _OURS = (
-    *(b"<GeoTransform>", b"<SRS", b"<GCPList", b'domain="RPC"', b"<NoDataValue", b"<MaskBand"),
-    *(b"<Offset>", b"<Scale>", b"<CategoryNames", b'tableType="thematic"'),
+    *(b"<GeoTransform>", b"<SRS", b"<GCPList", b'domain="RPC"', b"<NoDataValue", b"<ColorInterp>"),
+    *(b"<Offset>", b"<Scale>", b"<UnitType>", b"<Description>", b"<CategoryNames"),
+    b'tableType="thematic"',
 )
 """Of what GDAL's own file may hold, what is said of the pixels here; it may be only statistics."""
 
