@@ -199,6 +199,15 @@ def test_axes_that_are_not_known_are_named(tmp_path):
         open_raster(path)
 
 
+@pytest.mark.parametrize(("lead", "axes"), [((3,), "ZYX"), ((3, 2), "TZYX")])
+def test_unnamed_axes_stay_in_their_order(tmp_path, lead, axes):
+    pixels = noise((*lead, 8, 9), "float32")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
+    with tifffile.TiffFile(enlarge(tmp_path / "a.tif", tmp_path / "b.ome.tif", 1)) as file:
+        assert file.series[0].axes == axes
+        assert np.array_equal(file.asarray(), pixels)
+
+
 def test_pieces_that_must_be_unpacked_whole_have_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("srpipe.io.raster.SEGMENT_BYTES_MAX", 1000)
     path = tmp_path / "a.tif"

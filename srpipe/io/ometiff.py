@@ -317,8 +317,9 @@ def _pages(file: tifffile.TiffFile, path: Path) -> _Pages:
 
 
 def _roles(axes: str, path: Path) -> str:
-    """Which of T, C and Z each axis is; an unnamed one (Q, I) is Z, or else T."""
-    free = [role for role in "ZT" if role not in axes]
+    """Which of T, C and Z each axis is; an unnamed one (Q, I) is Z, or else T, two are T and Z."""
+    unnamed = sum(axis not in "TCZ" for axis in axes)
+    free = [role for role in "TZ" if role not in axes][-unnamed:]  # targets have T outside of Z
     roles = ""
     for axis in axes:
         role = axis if axis in "TCZ" else (free.pop(0) if free else "")
