@@ -122,6 +122,18 @@ def test_imagej_hyperstacks_keep_their_calibration(tmp_path):
     assert after.world == raster.world.enlarged(2)
 
 
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [("foot", "ft"), ("yard", "yd"), ("mile", "mi"), ("inch", "in"), ("decimeter", "dm")],
+)
+def test_units_have_their_symbol_in_the_file_and_their_name_again(tmp_path, name, symbol):
+    world = World(affine=(0.4, 0, 0, 0, 0.3, 0), units=(name, name))
+    path = write(tmp_path / "a.ome.tif", noise((1, 1, 1, 8, 9), "uint8"), "ometiff", world=world)
+    with tifffile.TiffFile(path) as file:
+        assert f'PhysicalSizeXUnit="{symbol}"' in file.ome_metadata
+    assert read(path)[0].world == world
+
+
 def test_what_we_know_nothing_of_goes_over(tmp_path):
     objective = (
         "<Instrument ID='Instrument:0'><Objective ID='Objective:0' LensNA='1.4'/></Instrument>"

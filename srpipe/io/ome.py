@@ -4,7 +4,7 @@ Schema: http://www.openmicroscopy.org/Schemas/OME/2016-06. What a file says and 
 of (instrument, objective, acquisition) goes over as it is.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,24 +16,20 @@ from srpipe.io.raster import RECORD, Band, Raster, Step, World
 SPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 RECORD_ID = f"Annotation:{RECORD}"
 SCHEMA = f"{SPACE} {SPACE}/ome.xsd"
-UNITS = {
-    "angstrom": "Å",
-    "picometer": "pm",
-    "nanometer": "nm",
-    "micrometer": "µm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-    "kilometer": "km",
-    "inch": "in",
-    "nanosecond": "ns",
-    "microsecond": "µs",
-    "millisecond": "ms",
-    "second": "s",
-    "minute": "min",
-    "hour": "h",
-    "day": "d",
+PREFIXES = {
+    **{"yotta": "Y", "zetta": "Z", "exa": "E", "peta": "P", "tera": "T", "giga": "G", "mega": "M"},
+    **{"kilo": "k", "hecto": "h", "": "", "deci": "d", "centi": "c", "milli": "m", "micro": "µ"},
+    **{"nano": "n", "pico": "p", "femto": "f", "atto": "a", "zepto": "z", "yocto": "y"},
 }
+LENGTHS = {
+    **{f"{prefix}meter": f"{symbol}m" for prefix, symbol in PREFIXES.items()},
+    **{"angstrom": "Å", "inch": "in", "foot": "ft", "yard": "yd", "mile": "mi", "parsec": "pc"},
+}
+TIMES = {
+    **{f"{prefix}second": f"{symbol}s" for prefix, symbol in PREFIXES.items()},
+    **{"minute": "min", "hour": "h", "day": "d"},
+}
+UNITS = LENGTHS | TIMES
 """OME-Zarr's name of a unit, and the symbol that OME-XML has for it."""
 
 DTYPES = {
@@ -136,14 +132,19 @@ def record(root: Element) -> str | None:
     return next((_text(value) for note in notes for value in note), None)
 
 
-def unit_of(symbol: str | None) -> str | None:
-    """OME-Zarr's name of a unit that OME-XML, or ImageJ, has as a symbol; None for unknown ones."""
+def unit_of(symbol: str | None, known: Mapping[str, str] = UNITS) -> str | None:
+    """OME-Zarr's name of a unit that OME-XML, or ImageJ, has as a symbol; None for unknown ones.
+
+    Parameters
+    ----------
+    known : the units that it may be: `UNITS`, `LENGTHS` or `TIMES`
+    """
     if symbol is None:
         return None
     plain = symbol.encode().replace(b"\\u00B5", "µ".encode()).decode().replace("μ", "µ")
-    known = {symbol: name for name, symbol in UNITS.items()}
-    known |= {"um": "micrometer", "micron": "micrometer", "microns": "micrometer", "sec": "second"}
-    return known.get(plain, plain if plain in UNITS else None)
+    plain = {"um": "µm", "micron": "µm", "microns": "µm", "sec": "s"}.get(plain, plain)
+    names = {symbol: name for name, symbol in known.items()}
+    return names.get(plain, plain if plain in known else None)
 
 
 def _skeleton(raster: Raster, samples: int) -> Element:
