@@ -122,6 +122,40 @@ def test_imagej_hyperstacks_keep_their_calibration(tmp_path):
     assert after.world == raster.world.enlarged(2)
 
 
+def imagej(path, **about):
+    """A hyperstack; its pixels are 0.25 wide and 0.2 high."""
+    about = {"axes": "TZCYX", "spacing": 0.7, "finterval": 3.0, **about}
+    pixels = noise((2, 3, 2, 9, 11), "uint16")
+    tifffile.imwrite(path, pixels, imagej=True, metadata=about, resolution=(4.0, 5.0))
+    return path
+
+
+def test_imagej_may_have_another_unit_for_each_axis(tmp_path):
+    about = {"unit": "micron", "yunit": "mm", "zunit": "nm", "tunit": "min"}
+    raster = read(imagej(tmp_path / "a.tif", **about))[0]
+    assert raster.world == World(
+        affine=(0.25, 0, 0, 0, 0.2, 0),
+        units=("millimeter", "micrometer"),
+        depth=Step(size=0.7, unit="nanometer"),
+        time=Step(size=3.0, unit="minute"),
+    )
+    assert not raster.notices
+
+
+def test_planes_that_are_so_many_pixels_apart_stay_as_far_apart(tmp_path):
+    raster = read(enlarge(imagej(tmp_path / "a.tif"), tmp_path / "b.ome.tif", 2))[0]
+    assert (raster.world.affine, raster.world.depth.size) == ((0.125, 0, 0, 0, 0.1, 0), 0.7)
+
+
+@pytest.mark.parametrize("unit", ["furlong", "sec"])
+def test_sizes_in_a_unit_that_is_not_known_are_left_out_and_told(tmp_path, unit):
+    raster = read(imagej(tmp_path / "a.tif", unit=unit, tunit="blink"))[0]
+    assert raster.world == World()
+    lengths, times = raster.notices
+    assert f"its lengths in {unit} are left out; srpipe knows no such unit" in lengths
+    assert "its times in blink are left out" in times
+
+
 @pytest.mark.parametrize(
     ("name", "symbol"),
     [("foot", "ft"), ("yard", "yd"), ("mile", "mi"), ("inch", "in"), ("decimeter", "dm")],

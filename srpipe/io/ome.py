@@ -16,19 +16,15 @@ from srpipe.io.raster import RECORD, Band, Raster, Step, World
 SPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 RECORD_ID = f"Annotation:{RECORD}"
 SCHEMA = f"{SPACE} {SPACE}/ome.xsd"
-PREFIXES = {
-    **{"yotta": "Y", "zetta": "Z", "exa": "E", "peta": "P", "tera": "T", "giga": "G", "mega": "M"},
-    **{"kilo": "k", "hecto": "h", "": "", "deci": "d", "centi": "c", "milli": "m", "micro": "µ"},
-    **{"nano": "n", "pico": "p", "femto": "f", "atto": "a", "zepto": "z", "yocto": "y"},
-}
-LENGTHS = {
-    **{f"{prefix}meter": f"{symbol}m" for prefix, symbol in PREFIXES.items()},
-    **{"angstrom": "Å", "inch": "in", "foot": "ft", "yard": "yd", "mile": "mi", "parsec": "pc"},
-}
-TIMES = {
-    **{f"{prefix}second": f"{symbol}s" for prefix, symbol in PREFIXES.items()},
-    **{"minute": "min", "hour": "h", "day": "d"},
-}
+PREFIXES = (
+    {"yotta": "Y", "zetta": "Z", "exa": "E", "peta": "P", "tera": "T", "giga": "G", "mega": "M"}
+    | {"kilo": "k", "hecto": "h", "": "", "deci": "d", "centi": "c", "milli": "m", "micro": "µ"}
+    | {"nano": "n", "pico": "p", "femto": "f", "atto": "a", "zepto": "z", "yocto": "y"}
+)
+LENGTHS = {f"{prefix}meter": f"{symbol}m" for prefix, symbol in PREFIXES.items()}
+LENGTHS |= {"angstrom": "Å", "inch": "in", "foot": "ft", "yard": "yd", "mile": "mi", "parsec": "pc"}
+TIMES = {f"{prefix}second": f"{symbol}s" for prefix, symbol in PREFIXES.items()}
+TIMES |= {"minute": "min", "hour": "h", "day": "d"}
 UNITS = LENGTHS | TIMES
 """OME-Zarr's name of a unit, and the symbol that OME-XML has for it."""
 

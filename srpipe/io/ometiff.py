@@ -9,7 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ READABLE = (
 PLAIN = ("shaped", "uniform", "generic")  # series that tifffile makes of pages no format explains
 MADE = (271, 272, 315, 316, 33432)  # of tiff.SAID: camera, artist, computer, copyright
 UNITS = {2: "inch", 3: "centimeter"}  # of the ResolutionUnit tag
+PIXEL = "pixel"
 RGBA = ("red", "green", "blue", "alpha")
 
 
@@ -341,6 +342,10 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
         notices.append(f"{path}: only the first of its {len(_whole(file))} images is enlarged")
     if root is not None and any(element.tag.endswith("}ROI") for element in root):
         notices.append(f"{path}: its regions of interest would no longer fit, and are left out")
+    world, unknown = _world(file, pages, root)
+    notices += [
+        f"{path}: its {sizes} are left out; srpipe knows no such unit" for sizes in sorted(unknown)
+    ]
     packet = as_bytes(key.tags.valueof(XMP))
     raster = Raster(
         shape=shape,
@@ -348,7 +353,7 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
         format="ometiff",
         axes="".join(a for a in "TCZ" if a in pages.roles or (a == "C" and samples > 1)) + "YX",
         bands=_bands(file, pages, root),
-        world=_world(file, pages, root),
+        world=world,
         bits=ome.significant_bits(ome.pixels_of(root)) if root is not None else None,
         xmp=packet and xmp.bare(packet),
         own={
@@ -406,20 +411,30 @@ def _tints(tables: list[np.ndarray]) -> list[str]:
     return ["".join(f"{int(v):02X}" for v in table[:, -1]) for table in tables]
 
 
-def _world(file: Any, pages: _Pages, root: Any) -> World:
+def _world(file: Any, pages: _Pages, root: Any) -> tuple[World, set[str]]:
+    """Where the pixels lie, and what else the file says of it, in units that nobody knows."""
     if root is not None:
-        return ome.world(ome.pixels_of(root))
+        return ome.world(ome.pixels_of(root)), set()
     tags = pages.key.tags
     said = file.imagej_metadata if file.is_imagej else {}
-    unit = ome.unit_of(said["unit"]) if "unit" in said else UNITS.get(tags.valueof(296))
-    z, t = said.get("spacing"), said.get("finterval")
-    depth = Step(size=float(z), unit=unit) if z and "Z" in pages.roles else None
-    time = Step(size=float(t), unit="second") if t and "T" in pages.roles else None
+    usual = said.get("unit") or UNITS.get(tags.valueof(296), PIXEL)
     x, y = tags.valueof(282), tags.valueof(283)
-    if not unit or not (x and y and all((*x, *y))):
-        return World(depth=depth, time=time)
-    a, e = x[1] / x[0], y[1] / y[0]
-    return World(affine=(a, 0.0, 0.0, 0.0, e, 0.0), units=(unit, unit), depth=depth, time=time)
+    sizes = {"X": x[1] / x[0], "Y": y[1] / y[0]} if x and y and all((*x, *y)) else {}
+    sizes |= {"Z": said.get("spacing"), "T": said.get("finterval")}
+    steps, unknown = {}, set()
+    for axis in (axis for axis in sizes if sizes[axis] and axis in f"{pages.roles}YX"):
+        kind, known = ("times", ome.TIMES) if axis == "T" else ("lengths", ome.LENGTHS)
+        name = str(said.get(f"{axis.lower()}unit") or ("sec" if axis == "T" else usual))
+        unit = ome.unit_of(name, known)
+        if unit or name in (PIXEL, f"{PIXEL}s"):
+            steps[axis] = Step(size=float(sizes[axis]), unit=unit)
+        else:
+            unknown.add(f"{kind} in {name}")
+    world = World(depth=steps.get("Z"), time=steps.get("T"))
+    if {"Y", "X"} <= steps.keys() and (world.depth or steps["Y"].unit or steps["X"].unit):
+        affine = (steps["X"].size, 0.0, 0.0, 0.0, steps["Y"].size, 0.0)
+        world = replace(world, affine=affine, units=(steps["Y"].unit, steps["X"].unit))
+    return world, unknown
 
 
 def _resolution(world: World) -> dict[str, Any]:
