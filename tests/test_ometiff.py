@@ -122,6 +122,15 @@ def test_imagej_hyperstacks_keep_their_calibration(tmp_path):
     assert after.world == raster.world.enlarged(2)
 
 
+@pytest.mark.parametrize(("side", "x", "y"), [("X", 0.25, 0.5), ("Y", 0.5, 0.25)])
+def test_a_size_along_one_side_alone_is_enlarged_as_well(tmp_path, side, x, y):
+    about = {"axes": "YX", f"PhysicalSize{side}": 0.5}
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise((8, 9), "uint8"), metadata=about)
+    world = read(enlarge(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif", 2))[0].world
+    assert world.affine == (x, 0, 0, 0, y, 0)
+    assert world.units == ((None, "micrometer") if side == "X" else ("micrometer", None))
+
+
 def imagej(path, **about):
     """A hyperstack; its pixels are 0.25 wide and 0.2 high."""
     about = {"axes": "TZCYX", "spacing": 0.7, "finterval": 3.0, **about}

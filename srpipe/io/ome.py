@@ -68,12 +68,15 @@ def images(root: Element) -> int:
 
 
 def world(pixels: Element) -> World:
-    """Where the pixels lie, as far as it says; their outer corner is the origin."""
+    """Where the pixels lie, as far as it says; their outer corner is the origin.
+
+    Where it says so of X or of Y alone, the other is counted in pixels.
+    """
     steps = {axis: _step(pixels, f"PhysicalSize{axis}", "µm") for axis in "XYZ"}
     time = _step(pixels, "TimeIncrement", "s")
-    x, y = steps["X"], steps["Y"]
-    if not (x and y):
+    if not (steps["X"] or steps["Y"]):
         return World(depth=steps["Z"], time=time)
+    x, y = steps["X"] or Step(), steps["Y"] or Step()
     return World(
         affine=(x.size, 0.0, 0.0, 0.0, y.size, 0.0),
         units=(y.unit, x.unit),
