@@ -131,6 +131,11 @@ def test_a_size_along_one_side_alone_is_enlarged_as_well(tmp_path, side, x, y):
     assert world.units == ((None, "micrometer") if side == "X" else ("micrometer", None))
 
 
+def test_bits_in_use_are_said_where_they_come_from_another_format(tmp_path):
+    pixels = noise((1, 1, 1, 8, 9), "uint8")
+    assert read(write(tmp_path / "a.ome.tif", pixels, "ometiff", bits=5))[0].bits == 5
+
+
 def imagej(path, **about):
     """A hyperstack; its pixels are 0.25 wide and 0.2 high."""
     about = {"axes": "TZCYX", "spacing": 0.7, "finterval": 3.0, **about}

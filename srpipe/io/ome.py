@@ -170,8 +170,9 @@ def _update(pixels: Element, raster: Raster, samples: int, space: str) -> None:
     sizes = {"SizeX": x, "SizeY": y, "SizeZ": z, "SizeC": c, "SizeT": t}
     order = {"DimensionOrder": "XYZCT", "Type": DTYPES[raster.dtype.name], "BigEndian": "false"}
     pixels.attrib.update({name: str(size) for name, size in sizes.items()} | order)
-    if raster.bits is None:
-        pixels.attrib.pop("SignificantBits", None)
+    pixels.attrib.pop("SignificantBits", None)
+    if raster.bits is not None and raster.dtype.kind != "f":
+        pixels.set("SignificantBits", str(raster.bits))
     for name, step, unit in _steps(raster.world):
         pixels.set(name, repr(float(step)))
         pixels.set(f"{name}Unit", UNITS.get(unit, unit) if unit else "pixel")
