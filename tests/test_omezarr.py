@@ -150,6 +150,17 @@ def test_three_channels_that_are_red_green_and_blue_are_a_colour_image(tmp_path)
     assert [band.colour for band in read(path)[0].bands] == ["red", "green", "blue"]
 
 
+def test_channels_that_are_not_as_the_standard_says_do_not_end_in_broken_xml(tmp_path):
+    colours = ("#00ff00", "00ff", "red", 7, None)
+    labels = (0, 1.5, "a\x1bb", "ä & <", None)
+    channels = [{"label": n, "color": c} for n, c in zip(labels, colours, strict=True)]
+    said = {"omero": {"channels": channels}}
+    path = store(tmp_path / "a.zarr", noise((5, 8, 9), "uint8"), said=said)
+    bands = read(enlarge(path, tmp_path / "b.ome.tif", 2, "ometiff"))[0].bands
+    assert [band.name for band in bands] == ["0", "1.5", "ab", "ä & <", None]
+    assert [band.tint for band in bands] == ["00FF00", None, None, None, None]
+
+
 def test_changes_of_all_levels_come_after_those_of_one(tmp_path):
     more = {"image": {"coordinateTransformations": [{"type": "scale", "scale": [1, 10, 10]}]}}
     first = [

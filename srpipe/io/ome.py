@@ -152,12 +152,12 @@ def _skeleton(raster: Raster, samples: int) -> Element:
     image = ElementTree.SubElement(root, f"{{{SPACE}}}Image", {"ID": "Image:0"})
     if words := raster.own.get("description"):
         said = ElementTree.SubElement(image, f"{{{SPACE}}}Description")
-        said.text = "".join(c for c in words if c.isprintable() or c in "\n\t")  # others break XML
+        said.text = _plain(words)
     pixels = ElementTree.SubElement(image, f"{{{SPACE}}}Pixels", {"ID": "Pixels:0"})
     for i, band in enumerate(raster.bands[::samples]):
         about = {"ID": f"Channel:0:{i}", "SamplesPerPixel": str(samples)}
         if band.name:
-            about["Name"] = band.name
+            about["Name"] = _plain(band.name)
         if band.tint:
             rgba = int(f"{band.tint}FF", 16)
             about["Color"] = str(rgba - 2**32 if rgba >= 2**31 else rgba)
@@ -215,6 +215,11 @@ def _step(pixels: Element, name: str, usual: str) -> Step | None:
         return None
     unit = pixels.get(f"{name}Unit", usual)
     return Step(size=float(size), unit=unit_of(unit) or (unit if unit != "pixel" else None))
+
+
+def _plain(words: str) -> str:
+    """Words without the characters that break XML."""
+    return "".join(c for c in words if c.isprintable() or c in "\n\t")
 
 
 def _is(element: Element, name: str) -> bool:

@@ -9,6 +9,7 @@ a pixel further. A store that leads out of its own folder, by a path or by a lin
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -379,13 +380,15 @@ def _bands(omero: Mapping[str, Any], count: int) -> tuple[Band, ...]:
     said: Sequence[Any] = omero.get("channels", [])
     if len(said) != count:
         said = [{}] * count
-    tints = [str(channel.get("color", "")).upper()[:6] for channel in said]
+    tints = [str(channel.get("color", "")).removeprefix("#").upper() for channel in said]
+    tints = [tint if re.fullmatch("[0-9A-F]{6}", tint) else "" for tint in tints]
+    names = [channel.get("label") for channel in said]
     colours = [RGB.get(tint, "undefined") if count == 3 else "undefined" for tint in tints]
     if sorted(colours) != sorted(RGB.values()):
         colours = ["undefined"] * count
     return tuple(
-        Band(name=channel.get("label"), tint=tint or None, colour=colour)
-        for channel, tint, colour in zip(said, tints, colours, strict=True)
+        Band(name=None if name is None else str(name), tint=tint or None, colour=colour)
+        for name, tint, colour in zip(names, tints, colours, strict=True)
     )
 
 
@@ -399,7 +402,7 @@ def _world(image: Mapping[str, Any], axes: str, path: Path) -> World:
             size, start = size * change["scale"], start * change["scale"]
         elif kind == "translation":
             start = start + change["translation"]
-    units = [axis.get("unit") for axis in image["axes"]]
+    units = [str(axis["unit"]) if axis.get("unit") else None for axis in image["axes"]]
     steps = {
         axis: Step(size=float(size[i]), start=float(start[i]), unit=units[i])
         for i, axis in enumerate(axes)
