@@ -210,6 +210,18 @@ def test_what_we_know_nothing_of_goes_over(tmp_path):
     assert root.find(f"{space}ROI") is None
 
 
+@pytest.mark.parametrize(("axes", "planar"), [("YXS", "contig"), ("SYX", "separate")])
+def test_samples_that_are_no_colours_become_channels(tmp_path, axes, planar):
+    pixels = noise((5, 8, 9), "uint16")
+    stored = np.moveaxis(pixels, 0, -1) if axes == "YXS" else pixels
+    about = {"axes": axes, "Channel": {"Name": ["x"]}}
+    colours = {"photometric": "minisblack", "planarconfig": planar}
+    tifffile.imwrite(tmp_path / "a.ome.tif", stored, metadata=about, **colours)
+    raster, back, _ = read(enlarge(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif", 1))
+    assert np.array_equal(back[0, :, 0], pixels)
+    assert [band.name for band in raster.bands] == ["x"] * 5
+
+
 def test_the_larger_of_two_images_is_named_as_the_one(tmp_path):
     path = tmp_path / "a.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as file:

@@ -5,6 +5,7 @@ of (instrument, objective, acquisition) goes over as it is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
@@ -169,6 +170,7 @@ def _update(pixels: Element, raster: Raster, samples: int, space: str) -> None:
     t, c, z, y, x = raster.shape
     sizes = {"SizeX": x, "SizeY": y, "SizeZ": z, "SizeC": c, "SizeT": t}
     order = {"DimensionOrder": "XYZCT", "Type": DTYPES[raster.dtype.name], "BigEndian": "false"}
+    order["Interleaved"] = str(samples > 1).lower()
     pixels.attrib.update({name: str(size) for name, size in sizes.items()} | order)
     pixels.attrib.pop("SignificantBits", None)
     if raster.bits is not None and raster.dtype.kind != "f":
@@ -180,9 +182,26 @@ def _update(pixels: Element, raster: Raster, samples: int, space: str) -> None:
         e for e in pixels if any(_is(e, n) for n in ("TiffData", "BinData", "MetadataOnly"))
     ]:
         pixels.remove(old)
+    _regroup(pixels, c, samples)
     at = sum(_is(element, "Channel") for element in pixels)
     pages = t * z * c // samples
     pixels.insert(at, Element(f"{space}TiffData", {"IFD": "0", "PlaneCount": str(pages)}))
+
+
+def _regroup(pixels: Element, count: int, samples: int) -> None:
+    """Let channels have so many samples each; one of more becomes several that are alike."""
+    before = [element for element in pixels if _is(element, "Channel")]
+    stored = [int(channel.get("SamplesPerPixel", "1")) for channel in before]
+    if not before or (set(stored) == {samples} and len(before) == count // samples):
+        return
+    of_sample = [old for old, n in zip(before, stored, strict=True) for _ in range(n)]
+    of_sample += [before[-1]] * (count - len(of_sample))
+    for old in before:
+        pixels.remove(old)
+    for i, old in enumerate(of_sample[:count:samples]):
+        channel = deepcopy(old)
+        channel.attrib |= {"ID": f"Channel:0:{i}", "SamplesPerPixel": str(samples)}
+        pixels.insert(i, channel)
 
 
 def _note(root: Element, record: str, space: str) -> None:
