@@ -144,6 +144,20 @@ def test_numbers_without_a_place_say_so(tmp_path):
     assert after.world == World(affine=(1, 0, -0.5, 0, 1, -0.5))
 
 
+def test_channels_of_floats_keep_their_names_and_are_shown_from_end_to_end(tmp_path):
+    pixels = np.zeros((2, 4, 1, 8, 9), "float32")
+    pixels[1, 0, 0, 2, :4] = -3, 250, np.nan, np.inf
+    pixels[:, 2] = 7
+    pixels[:, 3] = np.nan
+    bands = tuple(Band(name=name, tint="FF0000") for name in "abcd")
+    path = write(tmp_path / "a.zarr", pixels, "omezarr", bands=bands)
+    assert read(path)[0].bands == bands
+    channels = zarr.open_group(path, mode="r").attrs["ome"]["omero"]["channels"]
+    ends = [(-3, 250), (0, 1), (7, 8), (0, 1)]
+    shown = [{"min": low, "max": high, "start": low, "end": high} for low, high in ends]
+    assert [channel["window"] for channel in channels] == shown
+
+
 def test_three_channels_that_are_red_green_and_blue_are_a_colour_image(tmp_path):
     said = {"omero": {"channels": [{"color": c} for c in ("FF0000", "00FF00", "0000FF")]}}
     path = store(tmp_path / "a.zarr", noise((3, 8, 9), "uint8"), said=said)

@@ -124,9 +124,12 @@ class OmeZarrSink:
 
     def close(self, record: str | None = None) -> None:
         """Make the levels above, each from the one below it, and note where they come from."""
+        said: Any = zarr.open_group(LocalStore(self.part), mode="r+").attrs
         record = record or self.raster.record
         if record:
-            zarr.open_group(LocalStore(self.part), mode="r+").attrs[RECORD] = json.loads(record)
+            said[RECORD] = json.loads(record)
+        if omero := self._omero():
+            said["ome"] = {**said["ome"], "omero": omero}
         grid = self.grid
         for level in range(1, self._levels):
             above = halved_grid(grid)
@@ -188,10 +191,39 @@ class OmeZarrSink:
                 "software": f"srpipe {version('srpipe')}",
             },
         }
-        about: dict[str, Any] = {"version": "0.5", "multiscales": [image]}
-        if omero := _omero(self.raster):
-            about["omero"] = omero
-        return {**own.get("attributes", {}), "ome": about}
+        return {**own.get("attributes", {}), "ome": {"version": "0.5", "multiscales": [image]}}
+
+    def _omero(self) -> dict[str, Any] | None:
+        """How viewers show the channels: as they did before, or all that there is in each."""
+        if said := self.raster.own.get("omero"):
+            return {k: v for k, v in said.items() if k not in ("id", "version")}
+        bands = self.raster.bands
+        if not any(band.name or band.tint for band in bands):
+            return None
+        ends = [{"min": low, "max": high, "start": low, "end": high} for low, high in self._ends()]
+        return {
+            "channels": [
+                {"label": band.name or str(i), "color": band.tint or "FFFFFF", "window": ends[i]}
+                for i, band in enumerate(bands)
+            ]
+        }
+
+    def _ends(self) -> list[tuple[float, float]]:
+        """The least and the largest number of each band: of its type, or if that is float, its own.
+
+        One number alone has an end one further, and a band without any those of 0 to 1.
+        """
+        count, dtype = self.grid.shape[1], self.raster.dtype
+        if dtype.kind != "f":
+            return [(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))] * count
+        array, low, high = self._open(0), np.full(count, np.inf), np.full(count, -np.inf)
+        for window in self.grid:
+            pixels = np.asarray(array[self._index(window)]).reshape(window.shape(count))
+            known: dict[str, Any] = {"axis": (0, 2, 3, 4), "where": np.isfinite(pixels)}
+            low = np.minimum(low, pixels.min(initial=np.inf, **known))
+            high = np.maximum(high, pixels.max(initial=-np.inf, **known))
+        low = np.where(low > high, 0, low)
+        return list(zip(low.tolist(), np.where(high > low, high, low + 1).tolist(), strict=True))
 
     def _transformations(self, level: int) -> list[dict[str, Any]]:
         """Size of a pixel, and where the centre of the first one is; all levels share a corner."""
@@ -421,20 +453,3 @@ def _axis(axis: str, world: World) -> dict[str, str]:
     steps = {"T": world.time or Step(), "Z": world.depth or Step(), "C": Step()}
     unit = steps[axis].unit if axis in steps else world.units["YX".index(axis)]
     return {"name": axis.lower(), "type": kind} | ({"unit": unit} if unit else {})
-
-
-def _omero(raster: Raster) -> dict[str, Any] | None:
-    """How viewers show the channels, as they did before."""
-    if raster.own.get("omero"):
-        return {k: v for k, v in raster.own["omero"].items() if k not in ("id", "version")}
-    if not any(band.name or band.tint for band in raster.bands) or raster.dtype.kind == "f":
-        return None
-    limits = np.iinfo(raster.dtype)
-    reach = {"min": int(limits.min), "max": int(limits.max)}
-    shown = reach | {"start": reach["min"], "end": reach["max"]}
-    return {
-        "channels": [
-            {"label": band.name or str(i), "color": band.tint or "FFFFFF", "window": shown}
-            for i, band in enumerate(raster.bands)
-        ]
-    }
