@@ -195,6 +195,7 @@ def test_changes_of_all_levels_come_after_those_of_one(tmp_path):
         ({"changes": [{"type": "rotation", "rotation": [1] * 3}]}, "is placed by rotation"),
         ({"version": "0.3"}, "is OME-Zarr 0.3, and srpipe reads 0.4 and 0.5; convert it"),
         ({"said": {"plate": {}}}, "holds several images; name one of them"),
+        ({"said": {"plate": {"wells": [{"path": "A/1"}]}}}, r"such as .*a\.zarr/A/1/0$"),
         ({"said": {"multiscales": []}}, "a Zarr without an OME image"),
         ({"said": {"image-label": {}}}, "names of objects, between which there is nothing"),
         ({"said": {"image-label": {}}, "version": "0.4"}, "enlarge the image that they belong to"),

@@ -326,7 +326,9 @@ def _attributes(path: Path) -> dict[str, Any]:
 def _multiscale(about: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     said = about.get("ome", about)
     if "plate" in said or "bioformats2raw.layout" in said or "well" in said:
-        raise MediaError(f"{path} holds several images; name one of them, such as {path}/0")
+        wells = said.get("plate", {}).get("wells")
+        first = f"{path}/{wells[0]['path']}/0" if wells else f"{path}/0"
+        raise MediaError(f"{path} holds several images; name one of them, such as {first}")
     images = said.get("multiscales")
     if not images:
         raise MediaError(f"{path} is a Zarr without an OME image; name the folder of the image")
