@@ -127,8 +127,19 @@ class Range:
         return self.high - self.low > _WHOLE_IN_FLOAT32
 
     def to_unit(self, array: np.ndarray) -> Tensor:
-        """Numbers of any real type as float32."""
+        """Numbers of any real type as float32.
+
+        Raises
+        ------
+        PixelError
+            If that cannot hold one of them.
+        """
         unit = (array.astype(np.float64) - self.low) / (self.high - self.low)
+        if unit.max(initial=0) > _MOST or unit.min(initial=0) < -_MOST:
+            raise PixelError(
+                "the image holds numbers beyond what float32 can hold; divide them first, or give"
+                " a wider range"
+            )
         return torch.from_numpy(unit.astype(np.float32))
 
     def from_unit(

@@ -27,6 +27,12 @@ def test_floats_are_kept_as_they_are_beyond_0_and_1_too():
     assert clipped == 0
 
 
+@pytest.mark.parametrize("value", [1e300, -1e39])
+def test_numbers_that_float32_cannot_hold_are_called_so(value):
+    with pytest.raises(PixelError, match="holds numbers beyond what float32 can hold"):
+        Range(0, 1).to_unit(np.array([0, value]))
+
+
 def test_bits_that_are_not_in_use_do_not_count():
     assert declared_range(np.dtype(np.uint16), 12) == Range(0, 4095)
     assert declared_range(np.dtype(np.int16), 12) == Range(-32768, 32767)
