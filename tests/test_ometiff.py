@@ -156,6 +156,16 @@ def test_imagej_may_have_another_unit_for_each_axis(tmp_path):
     assert not raster.notices
 
 
+def test_what_imagej_says_in_words_goes_along(tmp_path):
+    labels = ["DNA", "", "actin"]
+    about = {"axes": "CYX", "Labels": labels, "Info": "two\nlines", "ROI": b"Iout"}
+    tifffile.imwrite(tmp_path / "a.tif", noise((3, 8, 9), "uint8"), imagej=True, metadata=about)
+    assert "its regions of interest would no longer fit" in read(tmp_path / "a.tif")[0].notices[0]
+    raster = read(enlarge(tmp_path / "a.tif", tmp_path / "b.ome.tif", 2))[0]
+    assert [band.name for band in raster.bands] == ["DNA", None, "actin"]
+    assert raster.own["description"] == "two\nlines"
+
+
 def test_planes_that_are_so_many_pixels_apart_stay_as_far_apart(tmp_path):
     raster = read(enlarge(imagej(tmp_path / "a.tif"), tmp_path / "b.ome.tif", 2))[0]
     assert (raster.world.affine, raster.world.depth.size) == ((0.125, 0, 0, 0, 0.1, 0), 0.7)

@@ -158,6 +158,16 @@ def test_channels_of_floats_keep_their_names_and_are_shown_from_end_to_end(tmp_p
     assert [channel["window"] for channel in channels] == shown
 
 
+def test_an_image_keeps_its_name_into_ome_tiff_and_back(tmp_path):
+    pixels, about = noise((3, 8, 9), "uint8"), {"name": "left & right"}
+    path = store(tmp_path / "a.zarr", pixels, image=about)
+    path = enlarge(path, tmp_path / "b.ome.tif", 2, "ometiff")
+    assert read(path)[0].name == "left & right"
+    path = enlarge(path, tmp_path / "c.zarr", 2, "omezarr")
+    image = zarr.open_group(path, mode="r").attrs["ome"]["multiscales"][0]
+    assert image["name"] == "left & right"
+
+
 def test_three_channels_that_are_red_green_and_blue_are_a_colour_image(tmp_path):
     said = {"omero": {"channels": [{"color": c} for c in ("FF0000", "00FF00", "0000FF")]}}
     path = store(tmp_path / "a.zarr", noise((3, 8, 9), "uint8"), said=said)

@@ -63,6 +63,16 @@ def pixels_of(root: Element) -> Element:
     return next(element for element in root.iter() if _is(element, "Pixels"))
 
 
+def name(root: Element) -> str | None:
+    """What the first image is called."""
+    return _image(root).get("Name")
+
+
+def description(root: Element) -> str | None:
+    """What the first image is, in somebody's words."""
+    return next((_text(e) for e in _image(root) if _is(e, "Description")), None)
+
+
 def images(root: Element) -> int:
     """How many images it describes."""
     return sum(_is(element, "Image") for element in root)
@@ -147,10 +157,16 @@ def unit_of(symbol: str | None, known: Mapping[str, str] = UNITS) -> str | None:
     return names.get(plain, plain if plain in known else None)
 
 
+def _image(root: Element) -> Element:
+    return next(element for element in root if _is(element, "Image"))
+
+
 def _skeleton(raster: Raster, samples: int) -> Element:
     root = Element(f"{{{SPACE}}}OME", {"Creator": f"srpipe {version('srpipe')}"})
     root.set("{http://www.w3.org/2001/XMLSchema-instance}schemaLocation", SCHEMA)
     image = ElementTree.SubElement(root, f"{{{SPACE}}}Image", {"ID": "Image:0"})
+    if raster.name:
+        image.set("Name", _plain(raster.name))
     if words := raster.own.get("description"):
         said = ElementTree.SubElement(image, f"{{{SPACE}}}Description")
         said.text = _plain(words)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -334,25 +335,18 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
     samples, key = pages.samples, pages.key
     height, width = (key.shape[key.axes.index(axis)] for axis in "YX")
     shape = (pages.size("T"), pages.size("C") * samples, pages.size("Z"), height, width)
-    notices = []
     root = ome.described(str(file.ome_metadata), path) if file.is_ome else None
-    if root is not None and ome.images(root) > 1:
-        notices.append(f"{path}: only the first of its {ome.images(root)} images is enlarged")
-    if root is None and len(_whole(file)) > 1:
-        notices.append(f"{path}: only the first of its {len(_whole(file))} images is enlarged")
-    if root is not None and any(element.tag.endswith("}ROI") for element in root):
-        notices.append(f"{path}: its regions of interest would no longer fit, and are left out")
+    imagej = _imagej(file)
+    bands = _bands(file, pages, root)
     world, unknown = _world(file, pages, root)
-    notices += [
-        f"{path}: its {sizes} are left out; srpipe knows no such unit" for sizes in sorted(unknown)
-    ]
     packet = as_bytes(key.tags.valueof(XMP))
     raster = Raster(
         shape=shape,
         dtype=np.dtype(pages.dtype.name),  # in this machine's order, and of its usual type
         format="ometiff",
         axes="".join(a for a in "TCZ" if a in pages.roles or (a == "C" and samples > 1)) + "YX",
-        bands=_bands(file, pages, root),
+        name=ome.name(root) if root is not None else None,
+        bands=bands,
         world=world,
         bits=ome.significant_bits(ome.pixels_of(root)) if root is not None else None,
         xmp=packet and xmp.bare(packet),
@@ -361,28 +355,49 @@ def _described(file: tifffile.TiffFile, pages: _Pages, path: Path) -> Raster:
             "samples": samples if key.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) else 1,
             "photometric": "miniswhite" if key.photometric == PHOTOMETRIC.MINISWHITE else None,
             "extra": int(key.extrasamples[0]) if key.extrasamples else 0,
-            **_said(key, explained=root is not None or file.is_imagej),
+            "description": _description(file, key, root),
+            "labels": any(imagej.get("Labels", ())) and not any(band.name for band in bands),
+            "calibration": "cf" in imagej,
+            **_said(key),
         },
         record=ome.record(root) if root is not None else xmp.note_in(packet),
-        notices=tuple(notices),
+        notices=tuple(f"{path}: {words}" for words in _notices(file, root, unknown)),
     )
     unpacked = 0 if pages.offset is not None else _segment_bytes(key)
     check_raster(raster, path, segment_bytes=unpacked)
     return raster
 
 
-def _said(key: Any, *, explained: bool) -> dict[str, Any]:
-    """What tags say of how it is shown, what it is and who made it.
+def _notices(file: tifffile.TiffFile, root: Any, unknown: set[str]) -> Iterator[str]:
+    images = len(_whole(file)) if root is None else ome.images(root)
+    if images > 1:
+        yield f"only the first of its {images} images is enlarged"
+    drawn = _imagej(file).keys() & {"ROI", "Overlays"}
+    if drawn or (root is not None and any(element.tag.endswith("}ROI") for element in root)):
+        yield "its regions of interest would no longer fit, and are left out"
+    for sizes in sorted(unknown):
+        yield f"its {sizes} are left out; srpipe knows no such unit"
 
-    Parameters
-    ----------
-    explained : whether the words in its description are a format's own
-    """
+
+def _imagej(file: Any) -> dict[str, Any]:
+    """What ImageJ says of it, where no OME-XML does."""
+    return {} if file.is_ome else file.imagej_metadata or {}
+
+
+def _description(file: tifffile.TiffFile, key: Any, root: Any) -> str | None:
+    """What it is in somebody's words, and not in those of a format."""
+    if root is not None:
+        return ome.description(root)
+    if said := _imagej(file):
+        return said.get("Info")
+    return None if key.is_shaped else key.description
+
+
+def _said(key: Any) -> dict[str, Any]:
+    """What tags say of how it is shown and who made it."""
     said = {"icc": key.iccprofile}
     if (way_up := key.tags.valueof(ORIENTATION)) in range(1, 9):
         said["orientation"] = way_up
-    if not (explained or key.is_shaped):
-        said["description"] = key.description
     texts = {code: key.tags.valueof(code) for code in MADE}
     said["texts"] = {code: value for code, value in texts.items() if isinstance(value, str)}
     said["kept"] = [(t.code, t.dtype, t.count, t.value) for t in key.tags if t.code in KEPT]
@@ -393,9 +408,11 @@ def _said(key: Any, *, explained: bool) -> dict[str, Any]:
 def _bands(file: Any, pages: _Pages, root: Any) -> tuple[Band, ...]:
     channels, samples = pages.size("C"), pages.samples
     named = list(ome.channels(ome.pixels_of(root))) if root is not None else []
-    if file.is_imagej and samples == 1:
-        tints = _tints(file.imagej_metadata.get("LUTs", []))
-        named = [Band(tint=tint) for tint in tints]
+    if (said := _imagej(file)) and samples == 1:
+        one_each = pages.size("T") * pages.size("Z") == 1  # slice for each channel
+        names = [label or None for label in said.get("Labels", [])] if one_each else []
+        found = zip_longest(names, _tints(said.get("LUTs", [])))
+        named = [Band(name=name, tint=tint) for name, tint in found]
     named = (named + [Band()] * channels)[:channels]
     coloured = pages.key.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
     if not coloured or samples < 3:
@@ -416,7 +433,7 @@ def _world(file: Any, pages: _Pages, root: Any) -> tuple[World, set[str]]:
     if root is not None:
         return ome.world(ome.pixels_of(root)), set()
     tags = pages.key.tags
-    said = file.imagej_metadata if file.is_imagej else {}
+    said = _imagej(file)
     usual = said.get("unit") or UNITS.get(tags.valueof(296), PIXEL)
     x, y = tags.valueof(282), tags.valueof(283)
     sizes = {"X": x[1] / x[0], "Y": y[1] / y[0]} if x and y and all((*x, *y)) else {}

@@ -179,7 +179,7 @@ class OmeZarrSink:
     def _about(self) -> dict[str, Any]:
         own, world = self.raster.own, self.raster.world
         image = {
-            "name": own.get("name") or self.part.name.partition(".")[0],
+            "name": self.raster.name or self.part.name.partition(".")[0],
             "type": "mean",
             "axes": [_axis(axis, world) for axis in self.raster.axes],
             "datasets": [
@@ -395,10 +395,10 @@ def _described(
         dtype=np.dtype(array.dtype).newbyteorder("="),
         format="omezarr",
         axes=axes,
+        name=str(image["name"]) if image.get("name") else None,
         bands=_bands(said.get("omero", {}), c),
         world=_world(image, axes, path),
         own={
-            "name": image.get("name"),
             "omero": said.get("omero"),
             "attributes": {k: v for k, v in about.items() if k not in ours},
         },

@@ -247,6 +247,7 @@ class Raster:
     dtype : of its numbers
     format : a name in `RASTERS`
     axes : those of the five that the file has
+    name : what the file calls it
     bands : one for each of C
     nodata : the number that stands for "nothing was measured here"
     masked : whether the file says pixel by pixel which ones are valid, apart from their numbers
@@ -261,6 +262,7 @@ class Raster:
     dtype: np.dtype
     format: str
     axes: str = AXES
+    name: str | None = None
     bands: tuple[Band, ...] = ()
     world: World = World()
     nodata: float | None = None
