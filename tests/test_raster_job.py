@@ -25,6 +25,7 @@ from raster_files import (
     corners,
     every_format,
     noise,
+    raster_of,
     read,
     write,
 )
@@ -36,6 +37,7 @@ from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, Targe
 from srpipe.io import image
 from srpipe.io.picture import Metadata, Picture, frame_of
 from srpipe.io.raster import Band, GroundPoint, World
+from srpipe.io.raster_formats import left_out
 from srpipe.jobs import raster, raster_range, spread
 from srpipe.jobs.journal import receipts
 from srpipe.jobs.target import part_of
@@ -918,6 +920,52 @@ def test_what_a_photographs_file_says_is_told_where_it_is_left_out(tmp_path, set
     assert [said for said in into_tiff.notices if "left out" in said] == [
         f"{tmp_path / 'in.tif'}: its EXIF is left out of OME-TIFF"
     ]
+
+
+def told(source, ending, settings):
+    """What is left out of a target, in words."""
+    notices = jobs.plan(source, source.with_name(f"out.{ending}"), settings()).notices
+    start, end = f"{source}: ", " is left out of "
+    return {said.removeprefix(start).partition(end)[0] for said in notices if end in said}
+
+
+def test_what_imagej_says_of_slices_and_numbers_is_told_where_it_is_left_out(tmp_path, settings):
+    about = {"axes": "ZYX", "Labels": ["a", "b"], "cf": 0, "c0": -32768, "c1": 1}
+    pixels = noise((2, 30, 40), "uint16")
+    tifffile.imwrite(tmp_path / "in.tif", pixels, imagej=True, metadata=about)
+    lost = {"how its slices are labelled", "what its numbers mean (calibration)"}
+    assert told(tmp_path / "in.tif", "ome.tif", settings) == lost
+
+
+@pytest.mark.parametrize(
+    "about", [{"own": {"tags": {"": {"a": "1"}}}}, {"bands": (Band(own={"nm": "705"}),)}]
+)
+def test_tags_are_told_where_they_are_left_out(tmp_path, settings, about):
+    pixels = noise((1, 1, 1, 30, 40), "uint16")
+    source = write(tmp_path / "in.tif", pixels, "geotiff", world=World(), **about)
+    assert told(source, "ome.tif", settings) == {"what its tags say"}
+    assert told(source, "tif", settings) == set()
+
+
+def test_how_gdal_counts_pixels_and_what_wrote_the_file_are_not_told():
+    tags = {"": {"AREA_OR_POINT": "Area", "TIFFTAG_SOFTWARE": "x"}}
+    raster = raster_of(noise((1, 1, 1, 30, 40), "uint16"), "geotiff", own={"tags": tags})
+    assert left_out(raster, "omezarr") == []
+
+
+def test_attributes_are_told_where_they_are_left_out(tmp_path, settings):
+    pixels, own = noise((1, 1, 1, 30, 40), "uint16"), {"attributes": {"a": 1}}
+    source = write(tmp_path / "in.ome.zarr", pixels, "omezarr", own=own)
+    assert told(source, "ome.tif", settings) == {"what its other attributes say"}
+    assert told(source, "zarr", settings) == set()
+
+
+def test_a_description_is_told_where_it_is_left_out(tmp_path, settings):
+    pytest.importorskip("zarr")
+    about = {"axes": "YX", "Description": "cells"}
+    tifffile.imwrite(tmp_path / "in.ome.tif", noise((30, 40), "uint16"), metadata=about)
+    assert told(tmp_path / "in.ome.tif", "zarr", settings) == {"its description"}
+    assert told(tmp_path / "in.ome.tif", "ome.tif", settings) == set()
 
 
 def test_a_tag_of_somebody_else_under_the_records_name_is_no_record(tmp_path, settings):

@@ -8,6 +8,7 @@ pixels than a picture.
 
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from srpipe.io.tiff import COLOURED, GEO, GREY, first_page
 RPC = 50844
 ZARR = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 PICTURE_SUFFIXES = (".tif", ".tiff")
+UNTOLD = {"AREA_OR_POINT", "TIFFTAG_SOFTWARE"}  # tags of GDAL that are about the old file alone
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -133,9 +135,14 @@ def left_out(raster: Raster, name: str) -> list[str]:
     words = {"icc": "its colour profile", "orientation": "which way up it is shown"}
     words |= {"description": "its description", "texts": "who made it, and with what,"}
     words |= {"kept": "its IPTC or Photoshop record", "white_at_0": "that its 0 is white"}
+    words |= {"attributes": "what its other attributes say"}
     lost = [words[key] for key in words if raster.own.get(key) and name != raster.format]
-    if raster.own.get("exif"):
-        lost.append("its EXIF")
+    never = {"exif": "its EXIF", "labels": "how its slices are labelled"}
+    never |= {"calibration": "what its numbers mean (calibration)"}
+    lost += [never[key] for key in never if raster.own.get(key)]
+    tagged = [*raster.own.get("tags", {}).values(), *(band.own for band in raster.bands)]
+    if name != raster.format and set(chain(*tagged)) - UNTOLD:
+        lost.append("what its tags say")
     if raster.xmp and not RASTERS[name].xmp:
         lost.append("its XMP")
     if not RASTERS[name].meaning and any(band.scaled for band in raster.bands):
