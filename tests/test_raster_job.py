@@ -938,7 +938,7 @@ def test_what_imagej_says_of_slices_and_numbers_is_told_where_it_is_left_out(tmp
 
 
 @pytest.mark.parametrize(
-    "about", [{"own": {"tags": {"": {"a": "1"}}}}, {"bands": (Band(own={"nm": "705"}),)}]
+    "about", [{"own": {"tags": {"": {"a": "1"}}}}, {"bands": (Band(own={"": {"nm": "705"}}),)}]
 )
 def test_tags_are_told_where_they_are_left_out(tmp_path, settings, about):
     pixels = noise((1, 1, 1, 30, 40), "uint16")

@@ -8,7 +8,6 @@ pixels than a picture.
 
 from dataclasses import dataclass, replace
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +139,9 @@ def left_out(raster: Raster, name: str) -> list[str]:
     never = {"exif": "its EXIF", "labels": "how its slices are labelled"}
     never |= {"calibration": "what its numbers mean (calibration)"}
     lost += [never[key] for key in never if raster.own.get(key)]
-    tagged = [*raster.own.get("tags", {}).values(), *(band.own for band in raster.bands)]
-    if name != raster.format and set(chain(*tagged)) - UNTOLD:
+    spaces = raster.own.get("tags", {}), *(band.own for band in raster.bands)
+    tags = {tag for each in spaces for said in each.values() for tag in said}
+    if name != raster.format and tags - UNTOLD:
         lost.append("what its tags say")
     if raster.xmp and not RASTERS[name].xmp:
         lost.append("its XMP")
