@@ -317,11 +317,19 @@ def test_a_place_that_a_file_beside_it_says_is_in_the_result(tmp_path, shape, dt
     assert not list(tmp_path.glob("b.t*w")) + list(tmp_path.glob("b.*.xml"))
 
 
-def test_statistics_and_print_sizes_do_not_go_along(tmp_path):
-    tags = {"TIFFTAG_XRESOLUTION": "300", "STATISTICS_MEAN": "1", "kept": "yes"}
-    source = made(tmp_path / "a.tif", noise((1, 8, 8), "uint8"), tags=tags)
-    said = read(enlarge(source, tmp_path / "b.tif", 2))[0].own["tags"][""]
-    assert said == {"AREA_OR_POINT": "Area", "kept": "yes"}
+def test_statistics_do_not_go_along_and_print_sizes_stay(tmp_path):
+    tags = {"TIFFTAG_XRESOLUTION": "300", "TIFFTAG_YRESOLUTION": "118.1"}
+    tags |= {"TIFFTAG_RESOLUTIONUNIT": "3", "STATISTICS_MEAN": "1", "kept": "yes"}
+    source = made(tmp_path / "a.tif", noise((1, 8, 12), "uint8"), tags=tags)
+    enlarge(source, tmp_path / "b.tif", 2)
+    with rasterio.open(tmp_path / "b.tif") as file:
+        assert file.tags() == {
+            "AREA_OR_POINT": "Area",
+            "TIFFTAG_RESOLUTIONUNIT": "3 (pixels/cm)",
+            "TIFFTAG_XRESOLUTION": "600",
+            "TIFFTAG_YRESOLUTION": "236.2",
+            "kept": "yes",
+        }
 
 
 def test_a_nodata_number_that_the_type_has_not_is_left_out(tmp_path):

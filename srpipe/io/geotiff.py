@@ -45,7 +45,10 @@ WIDE = ("int64", "uint64")
 XMP_SPACE = "xml:XMP"
 ROOM = "srpipe_room"
 GEO_KEYS, MODEL, KEYS_OF_CRS = 34735, 1024, (2048, 3072, 4096)
-PAST = ("STATISTICS_", "TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION", "TIFFTAG_RESOLUTIONUNIT")
+PAST = ("STATISTICS_",)
+PRINT = {"TIFFTAG_XRESOLUTION": "width", "TIFFTAG_YRESOLUTION": "height"}
+"""Pixels along an inch or a centimetre, and the side that says how many there are in all."""
+
 CLASSES = (b"<CategoryNames", b'tableType="thematic"')
 MASKS = (MaskFlags.all_valid, MaskFlags.per_dataset, MaskFlags.alpha, MaskFlags.nodata)
 OF_THE_FILE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "rio_creation_kwds")
@@ -247,6 +250,7 @@ def _described(file: Any, path: Path) -> Raster:
             "tags": _tags(file),
             "white_at_0": _white_at_0(file),
             "premultiplied": _premultiplied(path),
+            "print": _print(file),
         },
         record=file.tags().get(RECORD) or xmp.note_in(packet),
         notices=tuple(f"{space}, which lies beside the file, is left out" for space in left),
@@ -329,8 +333,15 @@ def _tags(file: Any) -> dict[str, dict[str, str]]:
         for space in file.tag_namespaces()
         if not (space in OF_THE_FILE or space == XMP_SPACE or _is_xml(space))
     ]
-    plain = {k: v for k, v in file.tags().items() if k != RECORD and not k.startswith(PAST)}
+    past = (*PAST, *PRINT)
+    plain = {k: v for k, v in file.tags().items() if k != RECORD and not k.startswith(past)}
     return {"": plain, **{space: file.tags(ns=space) for space in spaces if space}}
+
+
+def _print(file: Any) -> dict[str, float]:
+    """The share that each pixel has in how many there are along an inch or a centimetre."""
+    said = {tag: file.tags()[tag] for tag in PRINT if tag in file.tags()}
+    return {tag: float(each) / getattr(file, PRINT[tag]) for tag, each in said.items()}
 
 
 def _is_xml(space: str) -> bool:
@@ -468,6 +479,8 @@ def _tell(file: Any, raster: Raster) -> None:
     if world.rpc:
         file.rpcs = RPC(**world.rpc)
     _tell_bands(file, raster.bands)
+    for tag, each in raster.own.get("print", {}).items():
+        file.update_tags(**{tag: f"{each * getattr(file, PRINT[tag]):.9g}"})
     for space, tags in raster.own.get("tags", {}).items():
         file.update_tags(ns=space or None, **tags)
     if raster.xmp:
