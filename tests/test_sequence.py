@@ -178,6 +178,14 @@ def test_a_video_of_pictures_lies_beside_them(tmp_path, settings):
     assert [t for _, t, _ in clips.pictures(result.target)] == [Fraction(n, 10) for n in range(5)]
 
 
+def test_a_video_of_pictures_that_is_there_already_is_skipped_or_replaced(tmp_path, settings):
+    source, target = clips.sequence(tmp_path), tmp_path / "a.mkv"
+    target.write_bytes(b"an earlier one")
+    assert upscale(source, target, settings()).status == "skipped"
+    assert target.read_bytes() == b"an earlier one"
+    assert upscale(source, target, settings(overwrite=True)).frames == 5
+
+
 def test_an_option_that_the_encoder_lacks_is_refused_before_any_work(tmp_path, settings):
     path = clips.make(tmp_path / "a.mkv", times=[0])
     with pytest.raises(ConfigError, match="the encoder png has no option preset"):

@@ -43,7 +43,8 @@ def resolved(target: str | Path | None, name: str, source: Path) -> Path:
         path = source.with_name(name)
     else:
         path = Path(target) / name if is_folder(target) else Path(target)
-    if path.resolve() == source.resolve() or (exists(path) and path.samefile(source)):
+    both_there = exists(path) and source.exists()  # a source may also be a pattern of names
+    if path.resolve() == source.resolve() or (both_there and path.samefile(source)):
         raise ConfigError(f"{path} is the input itself; choose another name with -o")
     if _is_a_file(part_of(path)):
         raise TargetError(_in_the_way(part_of(path)))
