@@ -13,6 +13,7 @@ from srpipe.color import from_rgb, to_rgb
 from srpipe.errors import ConfigError, MediaError, PixelError, TargetError, TruncatedError
 from srpipe.io.video import VideoSink, VideoSource, suffix_for, verify
 from srpipe.io.video_formats import Planes, best_format, native, planar_name
+from srpipe.io.video_index import by_packets
 from srpipe.io.video_pieces import PieceSink
 from srpipe.io.video_remux import QUICKTIME_LANGUAGES
 from srpipe.pixels import Layout
@@ -287,6 +288,26 @@ def test_one_bad_packet_is_an_error_or_is_skipped_when_allowed(tmp_path):
     source = VideoSource(tmp_path / "b.mkv", allow_truncated=True)
     assert [f.pts for f in source] == [t for t in clips.REGULAR if t != 200]
     assert source.truncated
+
+
+@pytest.mark.parametrize("form", ["vob", "mpegts"])
+def test_sound_that_begins_late_goes_over_and_is_refused_where_it_is_not_found(
+    tmp_path, monkeypatch, form
+):
+    """PyAV ended with an IndexError in MPEG-PS; in MPEG-TS the sound was left out."""
+    path = clips.late_sound(tmp_path / "a.mpg", form)
+    assert by_packets(VideoSource(path)) is not None
+    part, sink, _ = enlarged(path, ".mkv", times=1, options={"preset": "ultrafast"})
+    assert not any("left out" in text for text in sink.notices)
+    with av.open(str(part)) as file:
+        assert file.streams.audio[0].sample_rate == 22050
+    monkeypatch.setattr("srpipe.io.video_source.PROBED", {})
+    if form == "vob":
+        with pytest.raises(MediaError, match=r"begins only after the first .* -c copy a\.mkv"):
+            by_packets(VideoSource(path))
+        return
+    _, sink, _ = enlarged(path, ".mkv", times=1, options={"preset": "ultrafast"})
+    assert any("is left out: nothing is known of it" in text for text in sink.notices)
 
 
 # --- writing -------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def make(
     keys=True,
     movie=1000,
     last=40,
+    draw=pattern,
     **context,
 ):
     """Write a clip; `extras` are functions that add a stream and return its packets."""
@@ -61,7 +62,7 @@ def make(
         packets = [packet for extra in extras for packet in extra(out)]
         ends = dict(zip(times, [*times[1:], times[-1] + last], strict=True))
         for number, pts in enumerate(times):
-            frame = pattern(number, fmt, *size)
+            frame = draw(number, fmt, *size)
             frame.pts, frame.time_base = pts, base
             frame.color_range = stream.codec_context.color_range
             packets += stream.encode(frame)
@@ -75,11 +76,11 @@ def make(
     return path
 
 
-def sound(language, codec="aac", seconds=0.6, disposition=0, start=0):
+def sound(language, codec="aac", seconds=0.6, disposition=0, start=0, rate=8000):
     """An audio track."""
 
     def add(out):
-        stream = out.add_stream(codec, rate=8000, layout="mono")
+        stream = out.add_stream(codec, rate=rate, layout="mono")
         stream.metadata["language"] = language
         stream.metadata["title"] = f"Sound in {language}"
         stream.disposition = disposition
@@ -88,16 +89,43 @@ def sound(language, codec="aac", seconds=0.6, disposition=0, start=0):
         packets, step = [], 1024
         stream.codec_context.open()
         kind = stream.codec_context.format
-        for sample in range(0, int(8000 * seconds), step):
+        for sample in range(0, int(rate * seconds), step):
             wave = np.sin(np.arange(sample, sample + step) / 9) * 0.3
             samples = wave.astype("f4") if "flt" in kind.name else (wave * 32767).astype("i2")
             frame = av.AudioFrame.from_ndarray(samples[None], format=kind.name, layout="mono")
-            frame.sample_rate, frame.time_base = 8000, Fraction(1, 8000)
-            frame.pts = sample + 8000 * start
+            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+            frame.pts = sample + round(rate * start)
             packets += stream.encode(frame)
         return packets + stream.encode(None)
 
     return add
+
+
+def noise(number, fmt, height, width):
+    """A picture that no encoder makes small."""
+    frame = av.VideoFrame(width, height, fmt)
+    for plane in frame.planes:
+        samples = np.random.default_rng(number).integers(0, 256, plane.buffer_size, np.uint8)
+        np.frombuffer(memoryview(plane), np.uint8)[:] = samples
+    return frame
+
+
+def late_sound(path, form):
+    """A clip of 14 MB with a bit of sound after more than libav's 5 MB, and none at its end."""
+    many = {"g": "1", "qmin": "1", "qmax": "1", "b": "100000000"}
+    late = sound("eng", "mp2", start=1.6, rate=22050, seconds=0.2)
+    return make(
+        path,
+        form=form,
+        codec="mpeg2video",
+        size=(256, 384),
+        times=list(range(60)),
+        base=Fraction(1, 25),
+        last=1,
+        options=many,
+        draw=noise,
+        extras=[late],
+    )
 
 
 def subtitles(codec="subrip", language="deu"):

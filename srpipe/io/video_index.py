@@ -9,10 +9,10 @@ from typing import Any
 
 import av
 
-from srpipe.errors import MediaError, SrpipeError
+from srpipe.errors import SrpipeError
 from srpipe.io.frames import Frame
 from srpipe.io.video_deinterlace import REACH
-from srpipe.io.video_source import PATCHED, VideoSource
+from srpipe.io.video_source import PATCHED, VideoSource, demuxed
 
 SEEKABLE = ("mov", "matroska")
 """Containers whose own index leads to the key frame shown at a time, and never past it."""
@@ -59,12 +59,18 @@ class Index:
 
 
 def by_packets(source: VideoSource) -> Index | None:
-    """The index, read without decoding; None where the packets do not tell it plainly."""
+    """The index, read without decoding; None where the packets do not tell it plainly.
+
+    Raises
+    ------
+    MediaError
+        If the file cannot be opened, or has streams that were not found then.
+    """
     times, keys, count = array("q"), [], 0
     seekable = any(name in source.format for name in SEEKABLE)
     try:
         with source.opened() as container:
-            for packet in container.demux(container.streams[source.index]):
+            for packet in demuxed(container, [container.streams[source.index]], source.path):
                 if not packet.size:
                     continue
                 count += 1
@@ -78,7 +84,7 @@ def by_packets(source: VideoSource) -> Index | None:
                     keys.append(packet.pts)
             if "avi" in source.format or not source.is_whole(container, count):
                 return None
-    except (av.FFmpegError, MediaError):
+    except av.FFmpegError:
         return None
     # a recording may begin amid pictures, which are not shown before one that needs no other
     times = array("q", sorted(pts for pts in times if not keys or pts >= keys[0]))

@@ -10,7 +10,7 @@ import av
 from av.container import OutputContainer
 
 from srpipe.errors import TargetError
-from srpipe.io.video_source import ATTACHED_PICTURE, opened
+from srpipe.io.video_source import ATTACHED_PICTURE, demuxed, opened
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
@@ -137,7 +137,7 @@ class Companions:
         if not streams:
             return
         try:
-            for packet in self.input.demux(streams):
+            for packet in demuxed(self.input, streams, self._path):
                 if not (_is_filler(packet) or self._is_hidden(packet)):
                     self._set_times(packet)
                     yield packet
@@ -181,7 +181,10 @@ class Companions:
                 f"{label} of {self._path} does not fit into a {self._suffix} file;"
                 f" name an output that ends in {able[0]}"
             )
-        self.notices.append(f"{label} is left out: no container known here can hold it")
+        why = "no container known here can hold it"
+        if isinstance(stream, av.AudioStream) and not stream.sample_rate:
+            why = "nothing is known of it, for none of its packets come where the file begins"
+        self.notices.append(f"{label} is left out: {why}")
 
 
 def takes(suffix: str, codec: str) -> bool:

@@ -227,7 +227,7 @@ class VideoSource:
         decoder = _decoder(stream)
         if start is not None:
             container.seek(start, stream=stream)
-        packets = container.demux(stream)
+        packets = demuxed(container, [stream], self.path)
         while not self._closed:
             packet = None
             try:
@@ -369,6 +369,17 @@ class _Clock:
         return value, how
 
 
+UNANNOUNCED = ("mpeg", "mpegts", "flv")
+"""Containers that do not say which streams they have: each is found by its packets."""
+
+PROBED_MB = 100
+PROBED = {"probesize": str(PROBED_MB * 10**6), "analyzeduration": str(100 * 10**6)}
+"""How far such a file is searched for them, in bytes and microseconds; MPEG-PS takes 0.4 s for it.
+
+libav's own limits miss sound that begins after 5 MB.
+"""
+
+
 def opened(path: Path, *, picture_rate: Fraction = RATE) -> InputContainer:
     """A file, or numbered pictures as one, opened by libav for reading.
 
@@ -384,7 +395,11 @@ def opened(path: Path, *, picture_rate: Fraction = RATE) -> InputContainer:
     else:
         _check_file(path)
     try:
-        return av.open(url, "r", format=form, options=options, metadata_errors="surrogateescape")
+        container = _opened(url, form, options)
+        if container.format.name in UNANNOUNCED:
+            container.close()
+            container = _opened(url, form, PROBED)
+        return container
     except MemoryError:
         raise
     except PermissionError:
@@ -394,6 +409,30 @@ def opened(path: Path, *, picture_rate: Fraction = RATE) -> InputContainer:
         raise MediaError(
             f"{path}: this cannot be read as a video ({reason}); the file is damaged,"
             " incomplete or something else"
+        ) from None
+
+
+def _opened(url: str, form: str | None, options: dict[str, str]) -> InputContainer:
+    return av.open(url, "r", format=form, options=options, metadata_errors="surrogateescape")
+
+
+def demuxed(
+    container: InputContainer, streams: list[av.stream.Stream], path: Path
+) -> Iterator[av.Packet]:
+    """The packets of some streams, in the order of the file.
+
+    Raises
+    ------
+    MediaError
+        If there are streams that were not found when it was opened.
+    """
+    try:
+        yield from container.demux(streams)
+    except IndexError:  # PyAV knows only those that were
+        raise MediaError(
+            f"{path}: a stream begins only after the first {PROBED_MB} MB, or the file is damaged;"
+            f" remux it first: ffmpeg -analyzeduration 1G -probesize 1G -i {path.name} -map 0"
+            f" -c copy {path.stem}.mkv"
         ) from None
 
 
