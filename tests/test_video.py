@@ -290,6 +290,25 @@ def test_one_bad_packet_is_an_error_or_is_skipped_when_allowed(tmp_path):
     assert source.truncated
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.mov", "a.mjpeg"])
+def test_a_damaged_picture_of_motion_jpeg_is_noticed(tmp_path, name):
+    """It came half grey, without a word."""
+    path = clips.make(tmp_path / name, codec="mjpeg", fmt="yuvj420p",
+                      base=Fraction(1, 25), times=list(range(12)), last=1)  # fmt: skip
+    assert len(list(VideoSource(path))) == 12
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as file:
+        picture = bytes([packet for packet in file.demux() if packet.size][5])
+    end = data.index(picture) + len(picture)
+    data[end - 300 : end] = bytes(300)
+    path.write_bytes(data)
+    with pytest.raises(TruncatedError, match=r"decoding fails .* after 5 frames"):
+        list(VideoSource(path))
+    source = VideoSource(path, allow_truncated=True)
+    assert len(list(source)) == 11
+    assert source.truncated
+
+
 @pytest.mark.parametrize("form", ["vob", "mpegts"])
 def test_sound_that_begins_late_goes_over_and_is_refused_where_it_is_not_found(
     tmp_path, monkeypatch, form

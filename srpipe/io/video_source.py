@@ -469,8 +469,8 @@ def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
     frames at once PyAV loses good frames next to damaged ones without an error.
     """
     usual = stream.codec_context
-    if stream.container.format.name == "image2" and usual.name == "mjpeg":
-        # or a JPEG that is cut comes half grey, without a word; a cut PNG or TIFF never comes
+    if usual.name == "mjpeg":
+        # or a JPEG that is damaged comes half grey, without a word; such a PNG or TIFF never comes
         usual.options = {"err_detect": "explode"}
     name = ALPHA_DECODERS.get(usual.name, "")
     tags = {key.lower(): value for key, value in stream.metadata.items()}
