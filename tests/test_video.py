@@ -309,6 +309,22 @@ def test_a_damaged_picture_of_motion_jpeg_is_noticed(tmp_path, name):
     assert source.truncated
 
 
+def test_a_picture_that_is_shown_on_is_no_damage(tmp_path):
+    """In Theora and others its packet is empty, which was taken for the end."""
+    good = clips.make(tmp_path / "a.mkv", codec="ffv1")
+    with av.open(str(good)) as file, av.open(str(tmp_path / "a.nut"), "w") as out:
+        stream = out.add_stream_from_template(file.streams.video[0], opaque=True)
+        for number, packet in enumerate(p for p in file.demux() if p.size):
+            kept = av.Packet(0) if number == 5 else packet
+            kept.pts, kept.dts, kept.time_base = packet.pts, packet.dts, packet.time_base
+            kept.stream = stream
+            out.mux(kept)
+    source = VideoSource(tmp_path / "a.nut")
+    times = [frame.pts * source.time_base * 1000 for frame in source]
+    assert times == [t for t in clips.REGULAR if t != 200]
+    assert list(by_packets(source).times) == [frame.pts for frame in source]
+
+
 @pytest.mark.parametrize("form", ["vob", "mpegts"])
 def test_sound_that_begins_late_goes_over_and_is_refused_where_it_is_not_found(
     tmp_path, monkeypatch, form

@@ -38,6 +38,7 @@ NOT_WRITTEN = {
 }
 """What decoded pictures may carry that PyAV has no way to give to an encoder."""
 
+DAMAGED = "damaged places in the file: {n}; all frames that can be decoded are kept"
 PATCHED = "frames that were damaged, and that the decoder patched up: {n}"
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # libav's own leave alpha out
 
@@ -227,20 +228,9 @@ class VideoSource:
         decoder = _decoder(stream)
         if start is not None:
             container.seek(start, stream=stream)
-        packets = demuxed(container, [stream], self.path)
-        while not self._closed:
-            packet = None
-            try:
-                packet = next(packets)
-                self._packets += bool(packet.size)
-            except StopIteration:
+        for packet in self._read(container, stream):
+            if self._closed:
                 return
-            except av.error.MemoryError:  # no fault of the file's
-                raise
-            except av.FFmpegError as error:
-                self._damage(f"reading breaks off ({error.strerror})")
-            if packet is not None and packet.is_corrupt:
-                self._damage("a part of the video is incomplete")
             try:
                 yield from decoder.decode(packet)
             except av.error.EOFError:
@@ -250,10 +240,25 @@ class VideoSource:
             except av.FFmpegError as error:
                 self._damage(f"decoding fails ({error.strerror})")
 
+    def _read(self, container: InputContainer, stream: Any) -> Iterator[av.Packet | None]:
+        """Packets for a decoder; the last one, or None, makes it give what it holds back."""
+        try:
+            for packet in demuxed(container, [stream], self.path):
+                self._packets += bool(packet.size)
+                if packet.is_corrupt:
+                    self._damage("a part of the video is incomplete")
+                if packet.size or packet.pts is None:  # else the picture before is shown on
+                    yield packet
+        except av.error.MemoryError:  # no fault of the file's
+            raise
+        except av.FFmpegError as error:
+            self._damage(f"reading breaks off ({error.strerror})")
+            yield None
+
     def _damage(self, what: str) -> None:
         """Remember that the file is damaged, or refuse it."""
         self.truncated = True
-        self._note("damaged places in the file: {n}; all frames that can be decoded are kept")
+        self._note(DAMAGED)
         if not self.allow_truncated:
             raise TruncatedError(
                 f"{self.path}: {what} after {self.frames_read} frames; the file is damaged or"
