@@ -28,6 +28,7 @@ from srpipe.errors import (
 )
 from srpipe.io import video_source
 from srpipe.io.video_pieces import PieceSink
+from srpipe.io.video_source import VideoSource
 from srpipe.jobs import video
 from srpipe.jobs.enlarge import Enlarger
 from srpipe.jobs.shots import Shots
@@ -118,6 +119,41 @@ def cut_off(monkeypatch, after):
 
     monkeypatch.setattr(PieceSink, "write", counted)
     return count
+
+
+def test_what_is_odd_about_frames_is_said_once_with_its_number(
+    tmp_path, source, settings, monkeypatch
+):
+    bare = long_clip(tmp_path / "in.h264", frames=FRAMES)
+    result = jobs.upscale(bare, tmp_path / "a.mkv", settings())
+    said = [text for text in result.notices if "without a time" in text]
+    assert [text.rpartition(": ")[2] for text in said] == [str(FRAMES)]
+    taken = VideoSource._frame
+
+    def frame(self, *args):
+        made = taken(self, *args)
+        if made.pts * made.time_base * 25 >= 20:
+            self._note("odd: {n}")
+        return made
+
+    monkeypatch.setattr(VideoSource, "_frame", frame)
+    odd = sum(i + i // 7 >= 20 for i in range(FRAMES))
+    result = jobs.upscale(source, tmp_path / "b.mp4", settings(segment=1))
+    assert f"odd: {odd}" in result.notices
+
+
+def test_damage_that_costs_no_frame_is_told_of(tmp_path, source, settings, monkeypatch):
+    taken = VideoSource._frame
+
+    def frame(self, *args):
+        made = taken(self, *args)
+        if self.frames_read == 20:
+            self._damage("a part is bad")
+        return made
+
+    monkeypatch.setattr(VideoSource, "_frame", frame)
+    result = jobs.upscale(source, tmp_path / "a.mp4", settings(allow_truncated=True))
+    assert (result.status, result.frames) == ("truncated", FRAMES)
 
 
 @pytest.mark.parametrize("segment", [1, 13, 30, 100000])

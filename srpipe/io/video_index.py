@@ -1,10 +1,10 @@
 """When every frame of a video is shown and where its decoder can begin; any part of it, exactly."""
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import av
@@ -121,6 +121,7 @@ class Reader:
         self._live: Iterator[Frame] | None = None
         self._next = 0  # number of the frame that comes next
         self._whole = True  # whether it was read from the start
+        self._before: Counter[str] = Counter()  # what was noted before the part
 
     def frames(
         self, first: int, times: Sequence[int], key: Key | None, *, last: bool
@@ -143,7 +144,7 @@ class Reader:
             live = self._placed(first, key)
             least = times[0] if first else None
             for time in times:
-                frame = next(f for f in chain(live, [None]) if f is None or _is_at(f, least))
+                frame = self._following(live, least)
                 if frame is None or frame.pts != time:
                     raise Unlisted(f"{self.source.path}: no frame is shown at {time}")
                 if not self._whole and PATCHED in self.source.noted:
@@ -157,6 +158,12 @@ class Reader:
             self.close()
             raise
 
+    @property
+    def noted(self) -> dict[str, int]:
+        """What is odd about the frames of the part that came so far; see `notices_of`."""
+        now, before = self.source.noted, self._before
+        return {text: n - before[text] for text, n in now.items() if n > before[text] or not n}
+
     def close(self) -> None:
         """Let go of the file; by the thread that reads, or after it has ended."""
         live, self._live = self._live, None
@@ -165,17 +172,23 @@ class Reader:
                 live.close()  # type: ignore[attr-defined]
 
     def _placed(self, first: int, key: Key | None) -> Iterator[Frame]:
+        self._before = self.source.noted
         if self._live is None or self._next > first or (key and key.number > self._next):
             self.close()
+            self._before.clear()
             where = (key.at, key.number) if key else (None, 0)
             self._whole = key is None
             self._live = self.source.frames(*where)
         self._next = first
         return self._live
 
-
-def _is_at(frame: Frame, least: int | None) -> bool:
-    return least is None or (frame.pts is not None and frame.pts >= least)
+    def _following(self, live: Iterator[Frame], least: int | None) -> Frame | None:
+        """The next frame that is not before the part."""
+        for frame in live:
+            if least is None or (frame.pts is not None and frame.pts >= least):
+                return frame
+            self._before = self.source.noted
+        return None
 
 
 def lead(source: VideoSource) -> int:

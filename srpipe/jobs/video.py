@@ -17,7 +17,7 @@ from srpipe.io.frames import Frame
 from srpipe.io.video import SequenceSink, VideoSink, VideoSource, verify
 from srpipe.io.video_index import Index, Key, Reader, Unlisted, by_frames, by_packets, lead
 from srpipe.io.video_pieces import CELL, PieceSink, Target
-from srpipe.io.video_source import notices_of
+from srpipe.io.video_source import DAMAGED, notices_of
 from srpipe.jobs import provenance
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.enlarge import Enlarger
@@ -310,16 +310,16 @@ class _Run:
     ) -> Result:
         receipts = self._in_order()
         seconds = time.monotonic() - self._began
-        noted: Counter[str] = Counter()
+        of_units: Counter[str] = Counter()
         for receipt in receipts:
-            noted.update(receipt.facts["noted"])
-        noted.update({k: n for k, n in index.noted.items() if k not in noted})
+            of_units.update(receipt.facts["noted"])
+        noted = {**of_units, **index.noted}  # the index, if it noted any, has seen all frames
         device, precision = self._ways()
         notices = [*self._plan.notices, *notices_of(noted), *self._source.notices, *sink.notices]
         if ", " in precision:
             notices.append(f"parts were computed in different precisions: {precision}")
         return self._plan.result(
-            status="truncated" if index.truncated else "done",
+            status="truncated" if index.truncated or DAMAGED in noted else "done",
             frames=self._of,
             seconds=seconds,
             fps=(self._of - self._before) / max(seconds, 1e-9),
@@ -394,13 +394,10 @@ class VideoWorker:
         """The unit's frames; what is odd about them is noted before the last one comes."""
         key: Key | None = unit.hints["key"]
         times = unit.facts["times"]
-        before: Counter[str] | None = None
         found = self._reader.frames(unit.facts["first"], times, key, last=unit.hints["last"])
         for number, frame in enumerate(found, 1):
-            now = self._source.noted
-            before = before or Counter(dict.fromkeys(now, 0))
             if number == len(times):
-                noted[unit.name] = {text: now[text] - before[text] for text in now}
+                noted[unit.name] = self._reader.noted
             yield frame
             del frame
 
