@@ -15,6 +15,7 @@ from av.sidedata.sidedata import Type as SideData
 from srpipe.errors import MediaError, TruncatedError
 from srpipe.io.frames import Frame
 from srpipe.io.sequence import RATE, files, for_libav, is_sequence, numbers
+from srpipe.io.video_claims import claimed_bytes, claimed_frames, claimed_seconds
 from srpipe.io.video_deinterlace import deinterlaced
 from srpipe.io.video_formats import Planes, with_matrix
 from srpipe.pixels import UNSPECIFIED, Layout
@@ -162,10 +163,10 @@ class VideoSource:
         self.rate: Fraction | None = stream.average_rate or stream.guessed_rate
         self.start_s = _start(container)
         self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
-        self.count = _claimed_frames(stream, self.format)
+        self.count = claimed_frames(stream, self.format)
         if self.format == "image2":
             self.count = len(numbers(self.path))
-        self.duration_s = _claimed_seconds(container, stream)
+        self.duration_s = claimed_seconds(container, stream)
 
     def _read_first_frame(self, container: InputContainer) -> None:
         try:
@@ -268,15 +269,16 @@ class VideoSource:
 
     def is_whole(self, container: InputContainer, packets: int) -> bool:
         """Whether so many packets are all that the file's own header says it has."""
-        whole = all(_claimed_bytes(path) <= path.stat().st_size for path in files(self.path))
-        return whole and packets >= self._claimed_packets(container)
+        stream: Any = container.streams[self.index]
+        long = all(claimed_bytes(path, stream) <= path.stat().st_size for path in files(self.path))
+        return long and packets >= self._claimed_packets(container)
 
     def _check_end(self, container: InputContainer) -> None:
         """Refuse a file that has less in it than its own header says."""
         if not self.is_whole(container, self._packets):
             claimed = self._claimed_packets(container)
             if self._packets >= claimed:
-                self._damage("the file ends before the size in its header, and the video")
+                self._damage("the file ends before it is complete, and the video")
             elif self.format == "image2":
                 unread = files(self.path)[self._packets].name
                 self._damage(f"{unread} is empty or cannot be read, so the video ends")
@@ -509,43 +511,3 @@ def sides(picture: av.VideoFrame) -> dict[SideData, bytes]:
 def _start(container: InputContainer) -> Fraction:
     running = container.format.flags & TS_DISCONT
     return Fraction(container.start_time or 0, av.time_base) if running else Fraction(0)
-
-
-# --- what a header claims ------------------------------------------------------------------------
-
-
-def _claimed_frames(stream: av.VideoStream, form: str) -> int | None:
-    """Frames to be shown; in MOV and MP4 those that an edit list hides are not counted."""
-    if "mov" in form and len(stream.index_entries):
-        return len(stream.index_entries) - sum(e.is_discard for e in stream.index_entries)
-    return stream.frames or None
-
-
-def _claimed_seconds(container: InputContainer, stream: av.VideoStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
-
-
-def _claimed_bytes(path: Path) -> int:
-    """How long a Matroska, WebM or AVI file says it is; 0 where it does not say."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if head[:4] == b"RIFF":
-        return 8 + int.from_bytes(head[4:8], "little")
-    if head[:4] != b"\x1a\x45\xdf\xa3":  # the identifiers are those of EBML and of Segment
-        return 0
-    size, start = _ebml_size(head, 4)
-    segment = start + size
-    if head[segment : segment + 4] != b"\x18\x53\x80\x67":
-        return 0
-    size, start = _ebml_size(head, segment + 4)
-    return start + size
-
-
-def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
-    """A variable-length size (RFC 8794, section 4) and the place after it; 0 where unknown."""
-    length = 9 - head[at].bit_length()
-    value = int.from_bytes(head[at : at + length], "big") & ((1 << 7 * length) - 1)
-    unknown = value == (1 << 7 * length) - 1
-    return (-(1 << 62) if unknown else value), at + length
