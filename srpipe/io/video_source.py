@@ -309,7 +309,7 @@ class VideoSource:
         if layout.matrix == UNSPECIFIED:
             layout = replace(layout, matrix=self.layout.matrix)
         pts, how = clock.time(picture.pts, picture.dts, picture.duration)
-        if clock.starts_again and self.format in BROADCAST and not self.allow_truncated:
+        if clock.starts_again and self.format in BROADCAST:
             raise MediaError(
                 f"{self.path}: its times start again after {self.frames_read} frames, as where"
                 f" recordings were joined; join it anew first: ffmpeg -i {self.path.name} -map 0"
