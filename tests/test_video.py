@@ -213,6 +213,21 @@ def test_cover_art_is_not_taken_for_the_video(tmp_path):
 # --- files that are no video, or broken ----------------------------------------------------------
 
 
+def test_a_cover_picture_and_text_are_no_video(tmp_path):
+    sound = tmp_path / "a.m4a"
+    with av.open(str(sound), "w", format="mp4") as out:
+        packets = [*clips.cover(out), *clips.sound("eng")(out)]
+        out.start_encoding()
+        for packet in packets:
+            out.mux_one(packet)
+    with pytest.raises(MediaError, match="no video in the file, only a cover picture and audio"):
+        VideoSource(sound)
+    text = tmp_path / "a.txt"  # by its name libav draws it
+    text.write_text("no video at all\n" * 50)
+    with pytest.raises(MediaError, match="this is text, not a video"):
+        VideoSource(text)
+
+
 @pytest.mark.parametrize("case", ["missing", "folder", "empty", "text", "noise", "sound", "bad"])
 def test_what_is_no_video_is_refused_in_one_line(tmp_path, case):
     path = tmp_path / "a.mp4"
@@ -573,6 +588,21 @@ def test_languages_stay_in_quicktime(tmp_path, language):
     assert QUICKTIME_LANGUAGES.get(language, language) == found
 
 
+def test_a_timecode_that_the_muxer_writes_again_is_not_said_to_be_left_out(tmp_path):
+    def before(_out, stream):
+        stream.metadata["timecode"] = "01:00:00:00"
+
+    path = clips.make(tmp_path / "a.mov", before=before, base=Fraction(1, 25), times=range(12))
+    for suffix in (".mov", ".mp4"):
+        part, sink, _ = enlarged(path, suffix)
+        assert sink.notices == []
+        with av.open(str(part)) as file:
+            tags = [stream.metadata["timecode"] for stream in file.streams if stream.type == "data"]
+        assert tags == ["01:00:00:00"]
+    _, sink, _ = enlarged(path, ".mkv")
+    assert any("stream 1 (data" in text for text in sink.notices)
+
+
 def test_recordings_that_were_joined_without_their_clocks_are_refused(tmp_path):
     """Their second half has the times of the first; what joins them anew is named."""
     path = tmp_path / "a.ts"
@@ -728,6 +758,7 @@ def test_the_best_format_loses_least():
         ({"codec": "gif"}, ["a .mkv file", "end the output in .mov, or leave"]),
         ({"codec": "amv"}, ["a .mkv file", "no container here does; leave"]),
         ({"suffix": ".webm", "pix_fmt": "yuva444p"}, ["yuva444p", "yuva420p"]),
+        ({"codec": "dnxhd", "suffix": ".mov"}, ["start with yuv422p 64x48 (Invalid"]),
     ],
 )
 def test_settings_that_do_not_fit_are_named(tmp_path, settings, words):

@@ -173,10 +173,11 @@ def started(context: av.VideoCodecContext, made: Encoding, hdr: Mapping[str, byt
         context.open()
     except (av.FFmpegError, ValueError) as error:
         listed = ", ".join(f"{key}={value}" for key, value in options.items())
+        given = f" and {listed}" if listed else ""
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
             f"the encoder {made.codec} does not start with {made.pix_fmt}"
-            f" {context.width}x{context.height} and {listed} ({reason}); change one of these"
+            f" {context.width}x{context.height}{given} ({reason}); change one of these"
         ) from None
     for key in context.options:  # what the encoder did not take
         known = context.supported_options

@@ -87,7 +87,7 @@ class Companions:
         TargetError
             If the container cannot hold it, and another could.
         """
-        if self._is_chapter_track(stream):
+        if self._is_chapter_track(stream) or self._is_timecode(stream):
             return
         if stream.disposition & ATTACHED_PICTURE and CONTAINERS[self._suffix] == "matroska":
             name, kind = COVER_TYPES.get(stream.codec_context.name, ("cover", "image/unknown"))
@@ -172,6 +172,13 @@ class Companions:
         """Whether MP4 shows its chapters as a stream too; the muxer makes that one itself."""
         form = self.input.format.name
         return bool("mov" in form and _name(stream) == "bin_data" and self.input.chapters())
+
+    def _is_timecode(self, stream: av.stream.Stream) -> bool:
+        """Whether it is a timecode that the muxer makes a stream of again, from the video's tag."""
+        if CONTAINERS[self._suffix] not in ("mp4", "mov") or stream.type != "data":
+            return False
+        kept = [video.metadata.get("timecode") for video in self.input.streams.video]
+        return stream.metadata.get("timecode", "") in kept
 
     def _refuse(self, stream: av.stream.Stream) -> None:
         label = f"stream {stream.index} ({stream.type}, {_name(stream)})"

@@ -406,7 +406,6 @@ def opened(path: Path, *, picture_rate: Fraction = RATE) -> InputContainer:
         if container.format.name in UNANNOUNCED:
             container.close()
             container = _opened(url, form, PROBED)
-        return container
     except MemoryError:
         raise
     except PermissionError:
@@ -417,6 +416,10 @@ def opened(path: Path, *, picture_rate: Fraction = RATE) -> InputContainer:
             f"{path}: this cannot be read as a video ({reason}); the file is damaged,"
             " incomplete or something else"
         ) from None
+    if container.format.name == "tty":  # which libav would draw, letter by letter
+        container.close()
+        raise MediaError(f"{path}: this is text, not a video; name a video")
+    return container
 
 
 def _opened(url: str, form: str | None, options: dict[str, str]) -> InputContainer:
@@ -459,7 +462,7 @@ def best_video(container: InputContainer, path: Path) -> av.VideoStream:
     if best in streams:
         streams = [best]
     if not streams:
-        held = sorted({stream.type for stream in container.streams})
+        held = sorted({_kind(stream) for stream in container.streams})
         what = f"only {' and '.join(held)}" if held else "no streams at all"
         raise MediaError(f"{path}: there is no video in the file, {what}; name a video")
     if streams[0].codec_context is None:
@@ -467,6 +470,10 @@ def best_video(container: InputContainer, path: Path) -> av.VideoStream:
             f"{path}: no decoder here knows the codec of its video; convert it to another first"
         )
     return streams[0]
+
+
+def _kind(stream: av.stream.Stream) -> str:
+    return "a cover picture" if stream.disposition & ATTACHED_PICTURE else stream.type
 
 
 def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
