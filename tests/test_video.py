@@ -354,6 +354,25 @@ def test_a_damaged_picture_of_motion_jpeg_is_noticed(tmp_path, name):
     assert source.truncated
 
 
+@pytest.mark.parametrize("sums", [True, False])
+def test_a_wrong_checksum_in_ffv1_is_noticed(tmp_path, sums):
+    """libav takes what is bad from the picture before, and says nothing."""
+    options = {"level": "3", "slicecrc": str(int(sums)), "slices": "4"}
+    path = clips.make(tmp_path / "a.mkv", codec="ffv1", options=options)
+    assert len(list(VideoSource(path))) == 12
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as file:
+        picture = bytes([packet for packet in file.demux() if packet.size][5])
+    data[data.index(picture) + len(picture) // 2] ^= 0x55
+    path.write_bytes(data)
+    source = VideoSource(path, allow_truncated=True)
+    assert len(list(source)) == 12
+    assert source.truncated == sums
+    if sums:
+        with pytest.raises(TruncatedError, match="a checksum in the video is wrong after 5 frames"):
+            list(VideoSource(path))
+
+
 def test_a_picture_that_is_shown_on_is_no_damage(tmp_path):
     """In Theora and others its packet is empty, which was taken for the end."""
     good = clips.make(tmp_path / "a.mkv", codec="ffv1")

@@ -17,6 +17,7 @@ from srpipe.io.frames import Frame
 from srpipe.io.sequence import RATE, files, for_libav, is_sequence, numbers
 from srpipe.io.video_claims import claimed_bytes, claimed_frames, claimed_seconds
 from srpipe.io.video_deinterlace import deinterlaced
+from srpipe.io.video_ffv1 import SliceSums
 from srpipe.io.video_formats import Planes, with_matrix
 from srpipe.pixels import UNSPECIFIED, Layout
 
@@ -243,11 +244,14 @@ class VideoSource:
 
     def _read(self, container: InputContainer, stream: Any) -> Iterator[av.Packet | None]:
         """Packets for a decoder; the last one, or None, makes it give what it holds back."""
+        sums = SliceSums() if self.codec == "ffv1" else None
         try:
             for packet in demuxed(container, [stream], self.path):
                 self._packets += bool(packet.size)
                 if packet.is_corrupt:
                     self._damage("a part of the video is incomplete")
+                if sums and packet.size and not sums.hold(bytes(packet)):
+                    self._damage("a checksum in the video is wrong")
                 if packet.size or packet.pts is None:  # else the picture before is shown on
                     yield packet
         except av.error.MemoryError:  # no fault of the file's
