@@ -274,8 +274,8 @@ class VideoSource:
     def is_whole(self, container: InputContainer, packets: int) -> bool:
         """Whether so many packets are all that the file's own header says it has."""
         stream: Any = container.streams[self.index]
-        long = all(claimed_bytes(path, stream) <= path.stat().st_size for path in files(self.path))
-        return long and packets >= self._claimed_packets(container)
+        full = all(claimed_bytes(path, stream) <= path.stat().st_size for path in files(self.path))
+        return full and packets >= self._claimed_packets(container)
 
     def _check_end(self, container: InputContainer) -> None:
         """Refuse a file that has less in it than its own header says."""
