@@ -474,6 +474,28 @@ def test_kill_9_at_random_points_loses_no_finished_work(toy, tmp_path, tmp_path_
     assert names(tmp_path) == ["a.mp4", "a_toy_x2.mp4", "whole.mp4"]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_who_is_killed_while_the_result_gets_its_name_leaves_nothing_for_ever(
+    tmp_path, source, settings, monkeypatch, when
+):
+    replaced, target = os.replace, tmp_path / "out.mp4"
+
+    def cut_off(old, new):
+        if new != target or when == "after":
+            replaced(old, new)
+        if new == target:
+            raise Power
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", cut_off)
+        with pytest.raises(Power):
+            jobs.upscale(source, target, settings())
+    assert len(pieces(target)) == 5
+    again = jobs.upscale(source, target, settings())
+    assert again.status == ("skipped" if when == "after" else "done")
+    assert names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
 def test_ctrl_c_keeps_what_is_done_and_says_so(tmp_path, tmp_path_factory):
     long_clip(tmp_path / "a.mp4")
     weights = toy_script.install(tmp_path_factory.mktemp("slow"), sleep_s=0.01)

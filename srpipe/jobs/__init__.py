@@ -12,7 +12,7 @@ from srpipe.jobs import folder, picture, raster, video
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.plan import Plan, plan
 from srpipe.jobs.report import Event, Kind, Report, Result, unheard
-from srpipe.jobs.target import abandon, is_folder
+from srpipe.jobs.target import abandon, clear, is_folder
 from srpipe.settings import RunSettings
 
 __all__ = [
@@ -79,6 +79,7 @@ def run(
     """
     report(Event(kind="plan", source=planned.source, facts=planned.to_dict()))
     if planned.exists:
+        clear(planned.target)
         result = planned.result(status="skipped")
     else:
         with memory_told(str(planned.source)):

@@ -21,6 +21,9 @@ WHOLE = "whole"
 LOCK = "lock"
 """What a job's folder holds first of all: the file by which a run keeps others away."""
 
+PUBLISHED = "published"
+"""What it holds from when all else in it is of use only until the result has its name."""
+
 
 def resolved(target: str | Path | None, name: str, source: Path) -> Path:
     """The file that a result is published as.
@@ -152,11 +155,13 @@ def workplace(target: Path, *, restart: bool) -> Iterator[Path]:
         _make_folder(part)
         lock = _locked(part / LOCK)
         for path in part.iterdir():
-            stale = path.suffix == ".part" or (path.name == WHOLE and path.is_dir())
+            stale = path.suffix == ".part" or path.name == PUBLISHED
+            stale |= path.name == WHOLE and path.is_dir()
             if path.name != LOCK and (restart or stale):
                 remove(path)
         yield part
         synced(part / WHOLE)
+        (part / PUBLISHED).touch()
         if is_zarr(target) and target.is_dir():  # a folder cannot be renamed over another one
             os.replace(target, part / "replaced")
         os.replace(part / WHOLE, target)
@@ -195,6 +200,17 @@ def abandon(part: Path) -> bool:
     return False
 
 
+def clear(target: Path) -> None:
+    """Remove what a run left that was killed when its target was there already."""
+    part = part_of(target)
+    if not exists(part / PUBLISHED) or exists(part / WHOLE):
+        return
+    with suppress(TargetError):  # or whoever publishes it is at that
+        lock = _locked(part / LOCK)
+        _discard(part)
+        os.close(lock)
+
+
 def part_of(target: Path) -> Path:
     """The name under which a target grows."""
     return target.with_name(f"{target.name}.part")
@@ -210,10 +226,10 @@ def _make_folder(part: Path) -> None:
 
 
 def _discard(part: Path, *, strictly: bool = False) -> None:
-    """Remove a job's folder, its lock last: by that it is known if we are killed meanwhile."""
+    """Remove a job's folder, its marks last: by them it is known if we are killed meanwhile."""
     with suppress(OSError):  # what that leaves is for the last line
         for path in part.iterdir():
-            if path.name != LOCK:
+            if path.name not in (LOCK, PUBLISHED):
                 remove(path)
     shutil.rmtree(part, ignore_errors=not strictly)
 
@@ -221,7 +237,7 @@ def _discard(part: Path, *, strictly: bool = False) -> None:
 def _is_a_jobs(folder: Path) -> bool:
     """Whether a folder is a job's, or empty, and not one with the user's files."""
     names = {path.name for path in folder.iterdir()}
-    return not names or not names.isdisjoint((LOCK, FINGERPRINT, RECEIPTS))
+    return not names or not names.isdisjoint((LOCK, PUBLISHED, FINGERPRINT, RECEIPTS))
 
 
 def _is_a_file(part: Path) -> bool:
