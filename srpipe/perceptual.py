@@ -176,7 +176,7 @@ def _fill(parts: Any, file: Path, network: str) -> None:
             part.load_state_dict(state)
     except (OSError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise WeightsError(f"{file} cannot be read as weights ({_brief(error)})") from error
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{file} does not hold the features of {network} ({_brief(error)}); name a safetensors"
             f" file with torchvision's features.* of {network}"

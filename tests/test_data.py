@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pytest
 import torch
@@ -42,8 +43,8 @@ def data(tmp_path):
             path = tmp_path / "images" / ("deep" if i == 3 else "") / f"{i}.png"
             if not path.exists():
                 Image.fromarray(wave(i).numpy()).save(path)
-        given = {"patch": 16, "batch": 4, "holdout": 0.2, **changes}
-        return Data(folder=tmp_path / "images", cache=tmp_path / "cache", **given)
+        given = {"folder": tmp_path / "images", "patch": 16, "batch": 4, "holdout": 0.2, **changes}
+        return Data(cache=tmp_path / "cache", **given)
 
     return make
 
@@ -215,3 +216,11 @@ def test_a_link_to_nowhere_is_named(data):
 def test_what_does_not_fit_is_refused_in_one_line(data, changes, message):
     with pytest.raises(ConfigError, match=message):
         load(data(**changes), 4, CPU)
+
+
+def test_a_picture_and_a_folder_may_have_names_that_are_no_text(data, tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(data().folder, odd)
+    first = next(path for path in sorted(odd.iterdir()) if path.suffix)
+    first.rename(first.with_name(os.fsdecode(b"\xe9") + first.suffix))
+    assert load(data(folder=odd), 4, CPU)

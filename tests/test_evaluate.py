@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,34 @@ def test_figures_are_recorded_also_where_nobody_reads_the_table(pictures, toy, m
     with pytest.raises(BrokenPipeError):
         main([str(pictures), "--model", "toy", "--weights", str(toy), "--record"])
     assert all(card.metrics["values"] for card in zoo.cards(toy))
+
+
+def test_the_table_is_printed_where_a_card_cannot_be_written(pictures, toy, capsys, monkeypatch):
+    before = (toy / "toy-lite-x2-fidelity.json").read_text()
+
+    def full(path, data):
+        with path.open("wb") as file:
+            file.write(data[:9])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        code = main([str(pictures), "--model", "toy", "--weights", str(toy), "--record"])
+    assert code == 1
+    out, err = capsys.readouterr()
+    assert "| toy-lite-x2" in out
+    assert "cannot be written (No space left on device)" in err
+    assert (toy / "toy-lite-x2-fidelity.json").read_text() == before
+    assert not list(toy.glob("*.part"))
+
+
+def test_ctrl_c_ends_it_in_one_line(pictures, toy, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.evaluate.evaluate", stop)
+    assert main([str(pictures), "--model", "toy", "--weights", str(toy)]) == 130
+    assert capsys.readouterr().err == "training.evaluate: error: stopped\n"
 
 
 def test_a_stage_that_was_not_measured_keeps_its_figures(pictures, toy, capsys):

@@ -5,7 +5,7 @@ from torch import nn
 from srpipe import zoo
 from srpipe.models import MODELS
 from srpipe.models.pooling import Average
-from training.export import PROOF_SIDE, _halo, centre, effective_halo, export, proven
+from training.export import PROOF_SIDE, _halo, _portable, centre, effective_halo, export, proven
 from training.recipe import SHIPPED, read
 from training.validate import validate
 
@@ -149,3 +149,10 @@ def test_a_card_has_the_figures_of_the_weights_that_are_exported(tmp_path):
     assert spent["held_out_psnr_y"] == pytest.approx(found.psnr, abs=1e-3)
     assert spent["held_out_ssim_y"] == pytest.approx(found.ssim, abs=1e-4)
     assert spent["steps"] == 1
+
+
+def test_a_sum_of_cards_is_recorded_without_its_paths():
+    start = "eagcl-lite-x4-compressed-fidelity + /a b/c/mine.json - /d/e.json"
+    recipe = read(SHIPPED / "eagcl-lite-x4-fidelity.toml", [f"model.start={start}"])
+    said = _portable(recipe)["model"]["start"]
+    assert said == "eagcl-lite-x4-compressed-fidelity + mine.json - e.json"

@@ -15,6 +15,7 @@ from srpipe import zoo
 from srpipe.errors import ConfigError, DeviceError
 from srpipe.models import MODELS
 from srpipe.precision import lower
+from training import checkpoint
 from training import fit as fit_module
 from training import step as step_module
 from training.fit import fit, launched, main
@@ -427,3 +428,18 @@ def test_what_stands_in_the_way_is_one_line(capsys, tmp_path):
     words = [f"data.folder={tmp_path}", f"data.cache={tmp_path}", "--run", f"{tmp_path}/r"]
     assert main(["eagcl-lite-x4-fidelity", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_told_and_the_old_one_stays(tmp_path):
+    resource = pytest.importorskip("resource")
+    path, layer = tmp_path / "state.pt", torch.nn.Linear(300, 300)
+    checkpoint.save(path, {}, {"layer": layer})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            checkpoint.save(path, {}, {"layer": layer})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["state.pt"]

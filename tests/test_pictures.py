@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,3 +158,12 @@ def test_drawings_on_white_are_not_copies_of_each_other():
     assert copies([drawing(20, 20), drawing(90, 100)], [drawing(90, 100)]) == [False, True]
     empty = likeness(torch.full((160, 170, 3), 255, dtype=torch.uint8))
     assert copies([empty], [empty, drawing(20, 20)]) == [False]
+
+
+def test_a_name_may_be_no_text():
+    """Nor does it matter to those that are."""
+    names = [f"a{i}.png" for i in range(40)]
+    assert (
+        held_out([Path(name) for name in [*names, "caf\udce9.png"]], 0.2)[:5]
+        == held_out([Path(name) for name in names], 0.2)[:5]
+    )

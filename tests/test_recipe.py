@@ -165,9 +165,11 @@ def test_a_folder_does_not_hide_a_shipped_recipe_of_its_name(tmp_path, monkeypat
     assert read(Path("rdam-lite-x2-fidelity")).model.family == "rdam"
 
 
-def test_a_folder_may_have_a_number_for_a_name():
-    recipe = read(SHIPPED / "eagcl-lite-x4-fidelity.toml", ["data.folder=2024"])
-    assert recipe.data.folder == Path("2024")
+@pytest.mark.parametrize("name", ["2024", "2024_01", "1.10", "0x10", "true"])
+def test_a_folder_may_have_a_number_for_a_name(name):
+    changes = [f"data.folder={name}", f"data.about={name}"]
+    recipe = read(SHIPPED / "eagcl-lite-x4-fidelity.toml", changes)
+    assert (recipe.data.folder, recipe.data.about) == (Path(name), name)
 
 
 def test_lists_are_read_as_they_are_declared():

@@ -7,6 +7,7 @@ import torch
 from srpipe import zoo
 from srpipe.errors import ConfigError, WeightsError
 from srpipe.models import MODELS
+from srpipe.zoo.store import is_card
 
 OPTIONS = {**MODELS["eagcl"].presets["lite"], "merfs": 1, "width": 16, "growth": 8}
 
@@ -205,3 +206,75 @@ def test_the_dial_turns_in_every_family(tmp_path, family):
 def test_a_card_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"eagcl-lite-x4-fidelity\.json cannot be written"):
         write_card(tmp_path / "gone", "eagcl", OPTIONS, 4, "fidelity", {})
+
+
+def changed(folder, which, **facts):
+    """A card of `folder` with other entries."""
+    path = folder / f"eagcl-lite-x4-{which}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    return path
+
+
+def test_a_stage_is_built_with_the_options_of_its_own_card(folder):
+    changed(folder, "perception", options={**OPTIONS, "image_skip": False})
+    for place, skip in ((0, True), (1, False)):
+        assert zoo.load("eagcl", perception=place, folder=folder).network.image_skip is skip
+    with pytest.raises(WeightsError, match="the two stages of eagcl-lite-x4 are not of one"):
+        zoo.load("eagcl", perception=0.5, folder=folder)
+
+
+@pytest.mark.parametrize("place", [-0.1, 1.5])
+def test_no_place_beyond_the_dial_is_taken(folder, place):
+    with pytest.raises(ConfigError, match="the dial goes from 0 to 1"):
+        zoo.load("eagcl", perception=place, folder=folder)
+
+
+def test_two_cards_of_one_stage_are_named_and_none_is_taken(folder):
+    text = (folder / "eagcl-lite-x4-fidelity.json").read_text()
+    (folder / "older.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"\.json and .*older\.json are both cards of"):
+        zoo.entries(folder)
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({"stage": "sharp"}, "stage"),
+        ({"stage": None}, "stage"),
+        ({"preset": "mine"}, "preset"),
+        ({"scale": "4"}, "scale"),
+        ({"scale": 4.0}, "scale"),
+        ({"scale": 2}, "scale"),
+        ({"options": None}, ""),
+        ({"files": ["a"]}, ""),
+        ({"halo": "12"}, "halo"),
+        ({"halo": -5}, "halo"),
+        ({"family": ["eagcl"]}, ""),
+        ({"parameters": "many"}, "parameters"),
+        ({"precisions": "fp32"}, "precisions"),
+        ({"precisions": ["int4"]}, "precisions"),
+        ({"training": None}, ""),
+        ({"training": {"spent": "x"}}, "training"),
+        ({"metrics": {"values": {"Set5": {}}}}, "metrics"),
+    ],
+)
+def test_a_card_with_an_entry_that_cannot_be_is_named(folder, facts, what):
+    path = changed(folder, "fidelity", **facts)
+    with pytest.raises(WeightsError, match=rf"{path.name} is no weights card \(.*{what}.*; remove"):
+        zoo.entries(folder)
+
+
+def test_an_option_that_a_network_has_not_is_named(folder):
+    changed(folder, "fidelity", options={**OPTIONS, "foo": 1})
+    with pytest.raises(WeightsError, match=r"x4-fidelity does not fit its own .*foo"):
+        zoo.load("eagcl", perception=0, folder=folder)
+
+
+def test_json_of_another_kind_beside_weights_is_no_card_of_them(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"author": "somebody"}')
+    assert not is_card(path)
+    path.write_text('{"family": "eagcl", "files": {}}')
+    assert is_card(path)
+    path.write_text("{")  # it may have been one
+    assert is_card(path)

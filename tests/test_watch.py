@@ -52,13 +52,14 @@ def test_steps_that_are_taken_again_are_logged_once(recipe, tmp_path):
             watch.see([{"l1": float(step)}])
             watch.entry(recipe, clock(recipe, step), None)
     with (tmp_path / "log.csv").open("a") as file:
-        file.write("4,0.1")  # cut off
+        file.write("a remark\n4,0.1")  # cut off
     with Watch(tmp_path, 2) as watch:
         watch.see([{"l1": 30.0}])
         watch.entry(recipe, clock(recipe, 3), None)
     assert [(row["step"], row["l1"]) for row in rows(tmp_path)] == [
-        ("1", "1"), ("2", "2"), ("3", "30"),
+        ("1", "1"), ("2", "2"), ("a remark", None), ("3", "30"),
     ]  # fmt: skip
+    assert b"\r" not in (tmp_path / "log.csv").read_bytes()
 
 
 def test_the_rate_in_the_log_is_the_one_that_the_step_had(recipe, tmp_path):

@@ -64,11 +64,18 @@ def save(path: Path, recipe: dict[str, Any], parts: Mapping[str, Part]) -> None:
     """Write a checkpoint beside the old one, then put it in its place."""
     part = path.with_name(path.name + ".part")
     state = {name: each.state_dict() for name, each in parts.items()}
-    with part.open("wb") as file:
-        torch.save({"recipe": recipe, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("wb") as file:
+            torch.save({"recipe": recipe, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # which torch says in words of its own
+            raise error.__context__ from None
+        raise
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def restore(

@@ -1,6 +1,7 @@
 """A folder of pictures as training pairs on the device, and random batches drawn from them."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -138,8 +139,9 @@ def load(
         If a picture cannot be read.
     """
     paths = pictures(data.folder)
-    whole = hashlib.sha256(str(data.folder.resolve()).encode()).hexdigest()
-    stem = f"{data.folder.resolve().name}-{whole[:8]}"
+    folder = data.folder.resolve()
+    whole = hashlib.sha256(os.fsencode(folder)).hexdigest()
+    stem = f"{os.fsencode(folder.name).decode(errors='replace')}-{whole[:8]}"
     mark = _fingerprint(data.folder, paths)
     told = partial(_told, count=len(paths), tell=tell)
 
@@ -200,7 +202,7 @@ def _fingerprint(folder: Path, paths: Sequence[Path]) -> str:
         raise MediaError(
             f"{error.filename} cannot be read ({error.strerror}); remove it"
         ) from error
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
 
 def _check_patch(patch: int, scale: int, high: Pack, paths: Sequence[Path]) -> None:

@@ -4,8 +4,10 @@ python -m training.evaluate Set5/ Set14/ --model eagcl --record
 """
 
 import argparse
+import io
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,10 +61,15 @@ def record(found: Evaluation, model: str, card: zoo.Card) -> Path:
     beside = [row for row in found.rows if row.model is None and row.scale == card.scale]
     metrics = {
         "protocol": found.protocol,
-        "values": {row.data: dict(row.values) for row in rows},
-        "bicubic": {row.data: dict(row.values) for row in beside},
+        "values": {row.data: _finite(row.values) for row in rows},
+        "bicubic": {row.data: _finite(row.values) for row in beside},
     }
     return replace(card, metrics=metrics).write()
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Those that JSON has numbers for."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--record", action="store_true", help="write the figures to the cards")
     add_options(parser, EvalSettings, {"model": "-m", "scale": "-s"})
     args = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         settings = from_options(EvalSettings, args)
         entries = [
@@ -80,13 +89,18 @@ def main(argv: list[str] | None = None) -> int:
         ]
         chosen = cards(entries, settings) if args.record else []
         found = evaluate(args.paths, settings)
-        written = [record(found, model, card) for model, card in chosen]
-        print(found.markdown())  # which a closed pipe may end
+        try:
+            written = [record(found, model, card) for model, card in chosen]
+        finally:
+            print(found.markdown())  # which a closed pipe may end
         for path in written:
             print(f"recorded in {path}")
     except SrpipeError as error:
         print(f"training.evaluate: error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("training.evaluate: error: stopped", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -12,6 +12,7 @@ from srpipe.models import MODELS
 from srpipe.models.pooling import held, whole
 from srpipe.pixels import from_unit
 from srpipe.precision import DTYPES, lower, native, whole_float32
+from training.generator import terms
 from training.recipe import Recipe, to_dict
 from training.validate import validate
 
@@ -25,7 +26,6 @@ PROOF_SIDE = 32
 """Pixels of each side of a sample on which a precision is proven that the device emulates."""
 
 PATHS = (
-    ("model", "start"),
     ("data", "folder"),
     ("data", "cache"),
     ("losses", "vgg"),
@@ -110,6 +110,7 @@ def _portable(recipe: Recipe) -> dict[str, Any]:
     facts = to_dict(recipe)
     for section, key in PATHS:
         facts[section][key] = Path(facts[section][key]).name
+    facts["model"]["start"] = " ".join(Path(term).name for term in terms(recipe.model.start))
     return facts
 
 

@@ -60,10 +60,15 @@ def _cards(model: recipe.Model) -> list[tuple[int, zoo.Card]]:
     """Those whose weights it starts from, each with its sign."""
     if not model.start:
         return []
-    alone = Path(model.start).is_file()  # whatever its folders are called
-    words = [model.start] if alone else re.split(r" ([+-]) ", model.start)
+    words = terms(model.start)
     signs = [1, *(1 if sign == "+" else -1 for sign in words[1::2])]
     return list(zip(signs, map(_card, words[::2]), strict=True))
+
+
+def terms(start: str) -> list[str]:
+    """The cards in a sum of them, and the signs between."""
+    alone = Path(start).is_file()  # whatever its folders are called
+    return [start] if alone else re.split(r" ([+-]) ", start)
 
 
 def _card(name: str) -> zoo.Card:

@@ -96,7 +96,7 @@ def held_out(paths: Sequence[Path], share: float) -> list[int]:
     """
     (_, most), *_ = Counter(_origin(path, NUMBERED) for path in paths).most_common(1)
     end = NUMBERED if 2 * most <= len(paths) else SUB_IMAGES
-    hashes = [zlib.crc32(_origin(path, end).encode()) for path in paths]
+    hashes = [zlib.crc32(os.fsencode(_origin(path, end))) for path in paths]
     bound = max(share * 2**32, min(hashes) + 1)
     return [number for number, each in enumerate(hashes) if each < bound]
 

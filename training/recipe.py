@@ -307,9 +307,17 @@ def _apply(settings: dict[str, Any], change: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    if _kind(section, name) in (str, Path) and not isinstance(value, str):
+        value = text  # a folder may be called 2024_01
     if not isinstance(settings.setdefault(section, {}), dict):
         raise ConfigError(f"{section} is a section of a recipe, not a value")
     settings[section][name] = value
+
+
+def _kind(section: str, name: str) -> Any:
+    """What an entry takes; None where there is no such entry."""
+    known = get_type_hints(Recipe).get(section)
+    return get_type_hints(known).get(name) if known else None
 
 
 def _build(kind: type, settings: Mapping[str, Any], where: str) -> Any:
@@ -337,7 +345,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if get_origin(kind) is tuple:
             return _several(get_args(kind), value)
         return _one(kind, value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{where} takes {_named(kind)}, not {value!r}") from error
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from srpipe.metrics import mean
 from srpipe.pixels import from_unit
+from srpipe.zoo.store import put
 from training.clock import Clock
 from training.recipe import Recipe
 from training.validate import Findings
@@ -87,7 +88,7 @@ class Watch:
             self._show(clock.steps, found.picture)
 
     def _write(self, entry: Mapping[str, float | None]) -> None:
-        writer = csv.DictWriter(self._file, entry)
+        writer = csv.DictWriter(self._file, entry, lineterminator="\n")
         if self._file.tell() == 0:
             writer.writeheader()
         writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in entry.items()})
@@ -125,8 +126,14 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     header, *rows = path.read_text().splitlines(keepends=True) or [""]
-    kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= step]
-    path.write_text("".join((header, *kept)) if kept else "")
+    kept = [row for row in rows if row.endswith("\n") and _step(row) <= step]
+    put(path, "".join((header, *kept) if kept else ()).encode())
+
+
+def _step(row: str) -> int:
+    """The step that a row is of; before all where somebody else wrote it."""
+    first = row.partition(",")[0]
+    return int(first) if first.isdecimal() else 0
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

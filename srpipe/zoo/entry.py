@@ -14,7 +14,7 @@ from srpipe.models import MODELS
 from srpipe.models.community import HALO, Community, reach
 from srpipe.settings import nearest
 from srpipe.zoo.checkpoint import SUFFIXES, read, sha256
-from srpipe.zoo.store import STAGES, Card, cards, ending, network_name, tensors
+from srpipe.zoo.store import STAGES, Card, cards, ending, is_card, network_name, tensors
 
 PRESETS = ("lite", "paper")
 """A family's name alone means the first of these that has weights: what is fast on any device."""
@@ -88,6 +88,8 @@ class Entry:
             return None
         if perception is None:
             return float("perception" in self.stages)
+        if not 0 <= perception <= 1:
+            raise ConfigError(f"the dial goes from 0 to 1, and {perception:g} is not on it")
         shares = zip(STAGES, (1 - perception, perception), strict=True)
         missing = [stage for stage, share in shares if share > 0 and stage not in self.stages]
         if missing:
@@ -273,7 +275,7 @@ def _card_of(path: Path) -> Card | None:
         return Card.read(path)
     stem = re.sub(r"-\d{5}-of-\d{5}$", "", path.stem)
     beside = path.with_name(f"{stem}.json")
-    if path.suffix.lower() != ".safetensors" or not beside.exists():
+    if path.suffix.lower() != ".safetensors" or not is_card(beside):
         return None
     card = Card.read(beside)
     if path.name not in card.files:
@@ -284,7 +286,7 @@ def _card_of(path: Path) -> Card | None:
 def _of_cards(model: str, stages: Mapping[str, Card]) -> Entry:
     first, *others = stages.values()
     spec = MODELS[first.family]
-    reaches = spec.halo(scale=first.scale, **first.options)
+    reaches = max(spec.halo(scale=card.scale, **card.options) for card in stages.values())
     halo = min(reaches, max(card.halo for card in stages.values()))
     return Entry(
         model=model,
@@ -321,14 +323,14 @@ def _of_others(path: Path, _size: int, _changed_ns: int) -> Entry:
 def _built(entry: Entry, perception: float) -> nn.Module:
     """One of our networks, with its weights where the dial stands."""
     if perception in (0, 1):
-        state = tensors(entry.cards[STAGES[int(perception)]])
+        card = entry.cards[STAGES[int(perception)]]
+        state = tensors(card)
     else:
-        state = _between(entry, perception)
-    card = entry.card
-    network = MODELS[card.family].build(scale=card.scale, **card.options)
+        card, state = entry.card, _between(entry, perception)
     try:
+        network = MODELS[card.family].build(scale=card.scale, **card.options)
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise WeightsError(f"{card.stem} does not fit its own network ({reason})") from error
     return network
@@ -336,7 +338,9 @@ def _built(entry: Entry, perception: float) -> nn.Module:
 
 def _between(entry: Entry, perception: float) -> dict[str, Tensor]:
     start, end = (tensors(entry.cards[stage]) for stage in STAGES)
-    if {key: t.shape for key, t in start.items()} != {key: t.shape for key, t in end.items()}:
+    alike = entry.cards[STAGES[0]].options == entry.cards[STAGES[1]].options
+    shapes = [{key: t.shape for key, t in each.items()} for each in (start, end)]
+    if not alike or shapes[0] != shapes[1]:
         raise WeightsError(
             f"the two stages of {entry.name} are not of one network, so that nothing lies between"
             " them; use --perception 0 or 1"

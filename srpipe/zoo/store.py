@@ -1,6 +1,7 @@
 """Weights and their cards: write them, read them, check them."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from srpipe.errors import WeightsError
 from srpipe.models import MODELS
+from srpipe.precision import DTYPES
 from srpipe.zoo.checkpoint import sha256
 
 SHIPPED = Path(__file__).with_name("weights")
@@ -106,17 +108,50 @@ class Card:
             facts = json.loads(path.read_text())
             facts["precisions"] = tuple(facts["precisions"])
             card = cls(**facts, folder=path.parent)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            card.check()
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WeightsError(
                 f"{path} is no weights card ({error}); remove or replace it"
             ) from error
-        if card.source not in SOURCES:
-            raise WeightsError(
-                f"{path} is for a source {card.source!r}, of which this version knows nothing"
-            )
-        if card.family not in MODELS:
-            raise WeightsError(f"{path} is for a model {card.family!r} that this version lacks")
         return card
+
+    def check(self) -> None:
+        """See that it can be used.
+
+        Raises
+        ------
+        WeightsError
+            If it is for what this version does not know.
+        ValueError, TypeError, AttributeError
+            If an entry is not what it should be.
+        """
+        path = self.folder / f"{self.stem}.json"
+        if self.source not in SOURCES:
+            raise WeightsError(
+                f"{path} is for a source {self.source!r}, of which this version knows nothing"
+            )
+        if self.family not in MODELS:
+            raise WeightsError(f"{path} is for a model {self.family!r} that this version lacks")
+        spec = MODELS[self.family]
+        tables = (self.options, self.training, self.training.get("spent", {}), self.metrics)
+        figures = [self.metrics.get(key, {}) for key in ("values", "bicubic")]
+        sound = {
+            "scale": type(self.scale) is int and self.scale in spec.scales,
+            "stage": self.stage in STAGES,
+            "preset": self.preset in spec.presets,
+            "parameters": type(self.parameters) is int and self.parameters > 0,
+            "halo": type(self.halo) is int and self.halo >= 0,
+            "precisions": set(self.precisions) <= set(DTYPES),
+            "training or metrics": all(isinstance(each, Mapping) for each in (*tables, *figures)),
+            "metrics": set(figures[0]) <= set(figures[1]),
+            "files": all(isinstance(each, str) for each in self.files.values()),
+        }
+        wrong = [name for name, right in sound.items() if not right]
+        if wrong:
+            raise ValueError(f"its {wrong[0]} cannot be so")
+        spec.halo(scale=self.scale, **self.options)
 
     def write(self) -> Path:
         """Write the card beside its weights.
@@ -128,7 +163,7 @@ class Card:
         """
         path = self.folder / f"{self.stem}.json"
         try:
-            path.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+            put(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
         except OSError as error:
             raise WeightsError(
                 f"the card {path} cannot be written ({error.strerror}); make room for it or name"
@@ -137,18 +172,43 @@ class Card:
         return path
 
 
+def is_card(path: Path) -> bool:
+    """Whether a file is a card, or means to be one, and not JSON of another kind."""
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return path.exists()
+    return isinstance(facts, dict) and {"family", "files"} <= facts.keys()
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file beside the one that may be there, then put it in its place."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def cards(folder: Path | None = None) -> list[Card]:
     """Every card in a folder, or in the package: sorted by name, fidelity first.
 
     Raises
     ------
     WeightsError
-        If there is no such folder, or a card in it cannot be read.
+        If there is no such folder, a card in it cannot be read, or two are of one stage.
     """
     if folder is not None and not folder.is_dir():
         raise WeightsError(f"{folder} is no folder, and weights were to be in it; check the name")
-    found = [Card.read(path) for path in sorted((folder or SHIPPED).glob("*.json"))]
-    return sorted(found, key=lambda card: (card.name, STAGES.index(card.stage)))
+    found: dict[str, tuple[Path, Card]] = {}
+    for path in sorted((folder or SHIPPED).glob("*.json")):
+        card = Card.read(path)
+        other, _card = found.setdefault(card.stem, (path, card))
+        if other != path:
+            raise WeightsError(f"{other} and {path} are both cards of {card.stem}; remove one")
+    read = (card for _path, card in found.values())
+    return sorted(read, key=lambda card: (card.name, STAGES.index(card.stage)))
 
 
 def tensors(card: Card) -> dict[str, Tensor]:
@@ -209,6 +269,6 @@ def store(state: Mapping[str, Tensor], folder: Path, stem: str) -> dict[str, str
     for number, shard in enumerate(shards, 1):
         part = f"-{number:05}-of-{len(shards):05}" if len(shards) > 1 else ""
         path = folder / f"{stem}{part}.safetensors"
-        path.write_bytes(save(shard))  # where save_file would let nobody else read it
+        put(path, save(shard))  # where save_file would let nobody else read it
         files[path.name] = sha256(path)
     return files
