@@ -443,3 +443,17 @@ def test_a_checkpoint_that_the_disk_has_no_room_for_is_told_and_the_old_one_stay
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_second_run_in_one_folder_is_refused_in_one_line(words, tmp_path, capsys):
+    fcntl = pytest.importorskip("fcntl")
+    folder = tmp_path / "busy"
+    folder.mkdir()
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert main([str(RECIPE), *words(), "--run", str(folder)]) == 2
+    assert capsys.readouterr().err == (
+        f"training.fit: error: another run is at work in {folder}; wait for its end, or give --run"
+        " another folder\n"
+    )
+    assert [each.name for each in folder.iterdir()] == ["lock"]

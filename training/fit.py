@@ -7,6 +7,7 @@ annealed. A run folder that holds a checkpoint is gone on with, to the same bits
 
 import argparse
 import math
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from lightning_fabric.utilities import rank_zero_only
 from torch import Generator, Tensor
 
 from srpipe.device import devices, keep_freed_memory
-from srpipe.errors import SrpipeError
+from srpipe.errors import ConfigError, SrpipeError
 from srpipe.precision import best
 from training import checkpoint, data
 from training.clock import Every
@@ -34,6 +35,11 @@ from training.generator import spent_before
 from training.recipe import Recipe, read, to_dict
 from training.step import Parts, precision_of, rest, step
 from training.watch import Seen, Watch
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows: two runs in one folder are then not told apart
+    fcntl = None  # type: ignore[assignment]
 
 FREE = frozenset(
     {
@@ -212,6 +218,28 @@ def _stopping() -> Iterator[list[int]]:
             signal.signal(each, handler)
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the system lets go of it if this one is killed.
+
+    Raises
+    ------
+    ConfigError
+        If another one is at work in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        if fcntl is not None and "LOCAL_RANK" not in os.environ:  # others are the first one's
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(
+                    f"another run is at work in {folder}; wait for its end, or give --run another"
+                    " folder"
+                ) from None
+        yield
+
+
 @rank_zero_only
 def _say(text: str) -> None:
     """In the first process alone: the others would say the same."""
@@ -228,7 +256,9 @@ def main(argv: list[str] | None = None) -> int:
     keep_freed_memory()  # every step needs what the one before it has left
     try:
         recipe = read(args.recipe, args.change)
-        card = fit(recipe, args.run or Path("runs") / args.recipe.stem)
+        folder = args.run or Path("runs") / args.recipe.stem
+        with _alone(folder):
+            card = fit(recipe, folder)
     except KeyboardInterrupt:
         _say("stopped; the same command goes on")
         return 130
