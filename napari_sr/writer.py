@@ -21,9 +21,8 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         If the format cannot hold it; the message names one that can.
     """
     from napari_sr.placing import raster_of
-    from srpipe.io.raster import Block, grid_for
+    from srpipe.io.raster import grid_for
     from srpipe.io.raster_formats import open_sink, target_format
-    from srpipe.validity import valid_of
 
     target, stack = Path(path), _stack(data, meta)
     raster = raster_of(stack, meta)
@@ -34,8 +33,7 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         sink.begin()
         for window in sink.grid:
             pixels = _block(stack, raster.axes, raster.shape[1], window)
-            valid = valid_of(pixels.swapaxes(1, 2), raster.nodata, raster.opacity)
-            sink.write(window, Block(pixels, None if valid is None else valid.swapaxes(1, 2)))
+            sink.write(window, raster.block(pixels))
         sink.close()
         if target.is_dir():
             os.replace(target, Path(folder) / "replaced")

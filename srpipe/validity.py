@@ -31,10 +31,8 @@ def valid_of(
     if nodata is not None and not np.isnan(nodata):
         valid &= pixels != pixels.dtype.type(nodata) if holds(pixels.dtype, nodata) else True
     if len(opacity) == 1:
-        seen = pixels[..., opacity, :, :] != 0
-        seen = np.broadcast_to(seen, pixels.shape).copy()
-        seen[..., opacity, :, :] = True
-        valid &= seen
+        others = [i for i in range(pixels.shape[-3]) if i not in opacity]
+        valid[..., others, :, :] &= pixels[..., opacity, :, :] != 0
     return None if valid.all() else valid
 
 

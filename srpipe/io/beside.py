@@ -5,13 +5,13 @@ GDAL's own (scene.tif.aux.xml) whatever the format has no tags for, another one 
 (scene.tif.msk), and those of satellites' makers how the camera saw the ground (scene_RPC.TXT).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+_CLASSES = (b"<CategoryNames", b'tableType="thematic"')
 _OURS = (
     *(b"<GeoTransform>", b"<SRS", b"<GCPList", b'domain="RPC"', b"<NoDataValue", b"<ColorInterp>"),
-    *(b"<Offset>", b"<Scale>", b"<UnitType>", b"<Description>", b"<CategoryNames"),
-    b'tableType="thematic"',
+    *(b"<Offset>", b"<Scale>", b"<UnitType>", b"<Description>", *_CLASSES),
 )
 """Of what GDAL's own file may hold, what is said of the pixels here; it may be only statistics."""
 
@@ -28,6 +28,21 @@ def sidecars(path: Path) -> Iterator[Path]:
     ):
         if other.is_file():
             yield other
-    more = path.with_name(f"{path.name}.aux.xml")
-    if more.is_file() and any(word in more.read_bytes() for word in _OURS):
-        yield more
+    if _says(path, _OURS):
+        yield gdals_own(path)
+
+
+def gdals_own(path: Path) -> Path:
+    """Where GDAL puts what a format has no tags for."""
+    return path.with_name(f"{path.name}.aux.xml")
+
+
+def names_classes(path: Path) -> bool:
+    """Whether GDAL's own file says that the numbers are those of classes."""
+    return _says(path, _CLASSES)
+
+
+def _says(path: Path, words: Sequence[bytes]) -> bool:
+    """Whether there is such a file, with one of these words in it."""
+    own = gdals_own(path)
+    return own.is_file() and any(word in own.read_bytes() for word in words)

@@ -22,6 +22,7 @@ from rasterio.rpc import RPC
 
 from srpipe.errors import ConfigError, MediaError, TargetError
 from srpipe.io import xmp
+from srpipe.io.beside import gdals_own, names_classes
 from srpipe.io.pieces import Pieces, PieceSink, levels
 from srpipe.io.raster import (
     RECORD,
@@ -36,7 +37,7 @@ from srpipe.io.raster import (
     check_raster,
     reading,
 )
-from srpipe.validity import holds, valid_of
+from srpipe.validity import holds
 
 NAME = "GeoTIFF"
 CACHE_BYTES = 2**26  # GDAL would take 5 % of the memory, in each process
@@ -49,7 +50,6 @@ PAST = ("STATISTICS_",)
 PRINT = {"TIFFTAG_XRESOLUTION": "width", "TIFFTAG_YRESOLUTION": "height"}
 """Pixels along an inch or a centimetre, and the side that says how many there are in all."""
 
-CLASSES = (b"<CategoryNames", b'tableType="thematic"')
 MASKS = (MaskFlags.all_valid, MaskFlags.per_dataset, MaskFlags.alpha, MaskFlags.nodata)
 OF_THE_FILE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "rio_creation_kwds")
 DTYPES = (
@@ -84,12 +84,11 @@ class GeoTiffSource:
         with reading(self._path, NAME), _environment():
             pixels = self._file.read(window=at)
             mask = self._file.read_masks(1, window=at) if self.raster.masked else None
-        valid = valid_of(pixels, self.raster.nodata, self.raster.opacity)
-        if mask is not None and not mask.all():
-            valid = np.ones(pixels.shape, bool) if valid is None else valid
-            valid &= mask != 0
-        planes = pixels[None, :, None]
-        return Block(planes, None if valid is None else valid[None, :, None])
+        block = self.raster.block(pixels[None, :, None])
+        if mask is None or mask.all():
+            return block
+        valid = np.ones(block.pixels.shape, bool) if block.valid is None else block.valid
+        return Block(block.pixels, valid & (mask != 0))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -249,7 +248,7 @@ def _described(file: Any, path: Path) -> Raster:
         own={
             "tags": _tags(file),
             "white_at_0": _white_at_0(file),
-            "premultiplied": _premultiplied(path),
+            "premultiplied": any(b.colour == "alpha" for b in bands) and _premultiplied(path),
             "print": _print(file),
         },
         record=file.tags().get(RECORD) or xmp.note_in(packet),
@@ -277,11 +276,10 @@ def _refuse(file: Any, path: Path) -> None:
             f"{path} has a palette: its numbers are names of classes, between which there is"
             " nothing; expand it first (rio convert, gdal_translate -expand rgb)"
         )
-    more = path.with_name(f"{path.name}.aux.xml")
-    if more.is_file() and any(word in more.read_bytes() for word in CLASSES):
+    if names_classes(path):
         raise MediaError(
-            f"{more} names classes: the numbers of {path.name} are their numbers, between which"
-            " there is nothing; remove it if they are measurements"
+            f"{gdals_own(path)} names classes: the numbers of {path.name} are their numbers,"
+            " between which there is nothing; remove it if they are measurements"
         )
     numbers = {None if n is None else float(n) for n in file.nodatavals}
     if len(numbers) > 1 and not all(n is not None and np.isnan(n) for n in numbers):
@@ -298,16 +296,13 @@ def _refuse(file: Any, path: Path) -> None:
 
 
 def _band(file: Any, i: int) -> Band:
-    plain = {k: v for k, v in file.tags(i).items() if not k.startswith(PAST)}
-    spaces = [space for space in file.tag_namespaces(i) if space not in OF_THE_FILE]
-    own = {"": plain, **{space: file.tags(i, ns=space) for space in spaces if space}}
     return Band(
         name=file.descriptions[i - 1],
         colour=_colours(file)[i - 1].name,
         scale=file.scales[i - 1],
         offset=file.offsets[i - 1],
         unit=file.units[i - 1] or None,
-        own=own,
+        own=_tags(file, i),
     )
 
 
@@ -326,16 +321,14 @@ def _bits(file: Any) -> int | None:
     return int(bits) if bits else None
 
 
-def _tags(file: Any) -> dict[str, dict[str, str]]:
-    """Tags by name space, "" first."""
-    spaces = [
-        space
-        for space in file.tag_namespaces()
-        if not (space in OF_THE_FILE or space == XMP_SPACE or _is_xml(space))
-    ]
-    past = (*PAST, *PRINT)
-    plain = {k: v for k, v in file.tags().items() if k != RECORD and not k.startswith(past)}
-    return {"": plain, **{space: file.tags(ns=space) for space in spaces if space}}
+def _tags(file: Any, band: int = 0) -> dict[str, dict[str, str]]:
+    """Tags of the file, or of a band, by name space, "" first."""
+    apart = ("", XMP_SPACE, *OF_THE_FILE)
+    spaces = [s for s in file.tag_namespaces(band) if s not in apart and not _is_xml(s)]
+    plain = {k: v for k, v in file.tags(band).items() if not k.startswith((*PAST, *PRINT))}
+    if not band:
+        plain.pop(RECORD, None)
+    return {"": plain, **{space: file.tags(band, ns=space) for space in spaces}}
 
 
 def _print(file: Any) -> dict[str, float]:
@@ -481,8 +474,7 @@ def _tell(file: Any, raster: Raster) -> None:
     _tell_bands(file, raster.bands)
     for tag, each in raster.own.get("print", {}).items():
         file.update_tags(**{tag: f"{each * getattr(file, PRINT[tag]):.9g}"})
-    for space, tags in raster.own.get("tags", {}).items():
-        file.update_tags(ns=space or None, **tags)
+    _tell_tags(file, raster.own.get("tags", {}))
     if raster.xmp:
         file.update_tags(ns=XMP_SPACE, **{XMP_SPACE: raster.xmp.decode(errors="replace")})
     if raster.record:
@@ -496,8 +488,12 @@ def _tell_bands(file: Any, bands: Sequence[Band]) -> None:
     for i, band in enumerate(bands, 1):
         if band.name:
             file.set_band_description(i, band.name)
-        for space, tags in band.own.items():
-            file.update_tags(i, ns=space or None, **tags)
+        _tell_tags(file, band.own, i)
+
+
+def _tell_tags(file: Any, spaces: Mapping[str, Mapping[str, str]], band: int = 0) -> None:
+    for space, tags in spaces.items():
+        file.update_tags(band, ns=space or None, **tags)
 
 
 def _point(point: GroundPoint) -> GroundControlPoint:

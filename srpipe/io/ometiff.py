@@ -45,7 +45,6 @@ from srpipe.io.tiff import (
     as_bytes,
     stays_ycbcr,
 )
-from srpipe.validity import valid_of
 
 NAME = "TIFF"
 KEPT_BYTES = 2**27  # of unpacked tiles, for windows that overlap
@@ -95,8 +94,7 @@ class OmeTiffSource:
                     for c in range(bands // samples):
                         at = slice(c * samples, (c + 1) * samples)
                         pixels[i, at, k] = self._plane((t, c, z), window)
-        valid = valid_of(pixels.swapaxes(1, 2), None, self.raster.opacity)
-        return Block(pixels, None if valid is None else valid.swapaxes(1, 2))
+        return self.raster.block(pixels)
 
     def close(self) -> None:
         """Let go of the file."""

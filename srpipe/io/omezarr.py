@@ -39,7 +39,6 @@ from srpipe.io.raster import (
     check_raster,
     reading,
 )
-from srpipe.validity import valid_of
 
 NAME = "OME-Zarr"
 VERSIONS = ("0.4", "0.5")
@@ -74,7 +73,7 @@ class OmeZarrSource:
             part = np.asarray(self._array[tuple(every[axis] for axis in self._axes)])
         pixels = part.astype(self.raster.dtype, copy=False)
         pixels = pixels.reshape(window.shape(self.raster.shape[1]))
-        return Block(pixels, valid_of(pixels, None))
+        return self.raster.block(pixels)
 
     def close(self) -> None:
         """Let go of the store."""

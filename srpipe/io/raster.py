@@ -18,6 +18,7 @@ import numpy as np
 
 from srpipe.errors import ConfigError, MediaError, SrpipeError
 from srpipe.io.exif import enlarged_xmp
+from srpipe.validity import valid_of
 
 AXES = "TCZYX"
 RECORD = "srpipe"
@@ -282,6 +283,11 @@ class Raster:
     def opacity(self) -> tuple[int, ...]:
         """Which bands say how opaque the others are."""
         return tuple(i for i, band in enumerate(self.bands) if band.colour == "alpha")
+
+    def block(self, pixels: np.ndarray) -> "Block":
+        """Numbers of a window, TCZYX, with which of them its nodata and its opacity leave valid."""
+        valid = valid_of(pixels.swapaxes(1, 2), self.nodata, self.opacity)
+        return Block(pixels, None if valid is None else valid.swapaxes(1, 2))
 
     def enlarged(self, scale: int) -> "Raster":
         """The same with ``scale`` times the pixels along Y and X."""
