@@ -194,15 +194,7 @@ def windows(
         here = (cell.y[0] + top, cell.y[1] + top, cell.x[0] + left, cell.x[1] + left)
         seen = blocks.read_for(here, height, width)
         pixels = wish.window(cell.plane, seen[:2], seen[2:])
-        yield (
-            cell,
-            Seen(
-                pixels,
-                wish.valid(pixels),
-                within(here, seen),
-                shared,
-            ),
-        )
+        yield cell, Seen(pixels, wish.valid(pixels), within(here, seen), shared)
 
 
 def _statistics(

@@ -369,7 +369,7 @@ def _chunks(picture: Any, recipe: Recipe, ready: Any) -> list[list[Any]]:
     blocks, (bands, height, width) = recipe.blocks, picture.shape
     several = len(picture.chunks[1]) * len(picture.chunks[2]) > 1
     shared = _shared(picture, blocks.sample(height, width), ready) if several else None
-    chunks = picture.to_delayed()[0]  # so that all windows are of the same ones, computed once
+    pieces = picture.to_delayed()[0]  # so that all windows are of the same ones, computed once
     rows, columns = (list(_spans(chunks)) for chunks in picture.chunks[1:])
     made: list[list[Any]] = []
     for top, bottom in rows:
@@ -378,7 +378,7 @@ def _chunks(picture: Any, recipe: Recipe, ready: Any) -> list[list[Any]]:
             here = (top, bottom, left, right)
             seen = blocks.read_for(here, height, width)
             window = [
-                [cut(chunks[i, j], (*y, *x)) for j, x in _touched(columns, seen[2:])]
+                [cut(pieces[i, j], (*y, *x)) for j, x in _touched(columns, seen[2:])]
                 for i, y in _touched(rows, seen[:2])
             ]
             block = ready.block(window, within(here, seen), shared)

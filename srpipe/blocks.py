@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from srpipe.context import spread
-from srpipe.errors import Cancelled, ConfigError
+from srpipe.context import look, spread
+from srpipe.errors import ConfigError
 from srpipe.infer import Upscaler, core
 from srpipe.models.pooling import Core, Statistics
 from srpipe.pixels import Range, declared_range
@@ -278,8 +278,8 @@ class Blocks:
     def sample(self, height: int, width: int, *, planes: int = 1) -> Sample:
         """Windows from all over an array, or a stack of planes, in which statistics are gathered.
 
-        None where the network has no need of statistics; otherwise as many as are enough, the same
-        ones each time that as much memory is free.
+        None of them where the network has no need of statistics; otherwise as many as are enough,
+        the same ones each time that as much memory is free.
         """
         if not self._upscaler.looks_at_the_whole:
             return Sample(windows=(), at_once=1)
@@ -405,8 +405,7 @@ class Blocks:
         windows: list[tuple[Tensor, Core]] = []
         empty: list[tuple[Tensor, Core]] = []
         for plane, around, tile in sample.windows:
-            if cancelled is not None and cancelled():
-                raise Cancelled("stopped while the statistics of the whole were gathered")
+            look(cancelled)
             pixels, valid = read(plane, around[:2], around[2:])
             pixels, inner = pixels[group], within(_seen_of(tile), around)
             measured = valid is None or bool(cut(valid[group], inner).any())

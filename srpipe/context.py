@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from srpipe.errors import Cancelled
 from srpipe.models.pooling import Core, GroupNorm, Statistics, held, recorded
 
 MOST_PIXELS = 2**21
@@ -47,6 +48,18 @@ def gathered(
                 network(images)
         found = record.statistics()
     return found
+
+
+def look(cancelled: Callable[[], bool] | None) -> None:
+    """Go on with gathering statistics, unless nobody wants them any more.
+
+    Raises
+    ------
+    Cancelled
+        If `cancelled` says so.
+    """
+    if cancelled is not None and cancelled():
+        raise Cancelled("stopped while the statistics of the whole were gathered")
 
 
 def spread(parts: Sequence[T], most: int) -> list[T]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from srpipe.context import MOST_PIXELS, Part, gathered, spread
+from srpipe.context import MOST_PIXELS, Part, gathered, look, spread
 from srpipe.device import Cost, cost, found, free_bytes, give_back_cache, is_out_of_memory, said
 from srpipe.ensemble import TURNS, Mean, turned
 from srpipe.errors import Cancelled, ConfigError, DeviceError, PixelError
@@ -23,6 +23,7 @@ from srpipe.precision import DTYPES, best, best_layout, lower, numbers, raised, 
 from srpipe.tiling import Tile, Tiles, grid, smallest, window
 
 T = TypeVar("T")
+Way = TypeVar("Way")
 
 BLENDS = ("crop", "hann")
 
@@ -193,26 +194,19 @@ class Upscaler:
 
         def parts(at_once: int) -> Iterator[Part]:
             for at in range(0, len(windows), at_once):
-                _look(cancelled)
+                look(cancelled)
                 images, cores = zip(*windows[at : at + at_once], strict=True)
                 yield torch.stack(images), cores
 
-        while True:
-            try:
-                return self.gathered(partial(parts, at_once))
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                words = said(error)
-            if at_once == 1:
-                side = max(windows[0][0].shape)
-                raise DeviceError(
-                    f"memory of {self.device} ran out even with one window of {side} px{words};"
-                    " free memory or take a smaller model"
-                )
-            at_once //= 2
-            self.shrunk += 1
-            self._release()
+        side = max(windows[0][0].shape)
+        return self._fitting(
+            (at_once >> halved for halved in range(at_once.bit_length())),
+            lambda at_once: self.gathered(partial(parts, at_once)),
+            lambda _one, words: (
+                f"memory of {self.device} ran out even with one window of {side} px{words};"
+                " free memory or take a smaller model"
+            ),
+        )
 
     @cached_property
     def looks_at_the_whole(self) -> bool:
@@ -277,20 +271,41 @@ class Upscaler:
     def _within_memory(self, images: Tensor, make: Callable[[Plan], T]) -> T:
         """What `make` makes by the first plan for which memory suffices."""
         count, _, height, width = images.shape
-        before = self._most_pixels
-        for tries, plan in enumerate(self._plans(count, height, width)):
-            if tries:
-                self._most_pixels = plan.batch * _pixels(plan.size, height, width)
+
+        def plans() -> Iterator[Plan]:
+            before = self._most_pixels
+            for tries, plan in enumerate(self._plans(count, height, width)):
+                if tries:
+                    self._most_pixels = plan.batch * _pixels(plan.size, height, width)
+                yield plan
+            self._most_pixels = before  # no plan is to blame
+
+        return self._fitting(plans(), make, self._exhausted)
+
+    def _fitting(
+        self, ways: Iterable[Way], make: Callable[[Way], T], exhausted: Callable[[Way, str], str]
+    ) -> T:
+        """What `make` makes in the first way for which memory suffices; each needs less of it.
+
+        Parameters
+        ----------
+        exhausted : what to say if it did not even for the last one, and what the allocator said
+
+        Raises
+        ------
+        DeviceError
+            If there is no such way.
+        """
+        for way in ways:
             try:
-                return make(plan)
+                return make(way)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 words = said(error)
             self.shrunk += 1
             self._release()
-        self._most_pixels = before
-        raise DeviceError(self._exhausted(plan, words))
+        raise DeviceError(exhausted(way, words))
 
     def plan(self, height: int, width: int, images: int = 1) -> tuple[Plan, list[Tile]]:
         """How images of this size would be cut with the memory that is free now."""
@@ -456,7 +471,7 @@ class Upscaler:
         tiles, at_once, most = self.windows(height, width, plan)
         chosen = spread(tiles, most)
         for at in range(0, len(chosen), at_once):
-            _look(cancelled)
+            look(cancelled)
             part = [(0, tile) for tile in chosen[at : at + at_once]]
             yield self._read(image, part), [core(tile) for _image, tile in part]
 
@@ -561,11 +576,6 @@ class Upscaler:
             f"memory of {self.device} ran out even with tiles of {plan.size} px{words};"
             " free memory or take a smaller model"
         )
-
-
-def _look(cancelled: Callable[[], bool] | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled("stopped while the statistics of the whole were gathered")
 
 
 def core(tile: Tile) -> Core:
