@@ -27,6 +27,7 @@ from torch import Generator, Tensor
 
 from srpipe.device import devices, keep_freed_memory
 from srpipe.errors import ConfigError, SrpipeError
+from srpipe.lock import taken
 from srpipe.precision import best
 from training import checkpoint, data
 from training.clock import Every
@@ -35,11 +36,6 @@ from training.generator import spent_before
 from training.recipe import Recipe, read, to_dict
 from training.step import Parts, precision_of, rest, step
 from training.watch import Seen, Watch
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows: two runs in one folder are then not told apart
-    fcntl = None  # type: ignore[assignment]
 
 FREE = frozenset(
     {
@@ -229,14 +225,12 @@ def _alone(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
-        if fcntl is not None and "LOCAL_RANK" not in os.environ:  # others are the first one's
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(
-                    f"another run is at work in {folder}; wait for its end, or give --run another"
-                    " folder"
-                ) from None
+        # processes that have a rank are the first one's, which holds it
+        if not ("LOCAL_RANK" in os.environ or taken(file.fileno())):
+            raise ConfigError(
+                f"another run is at work in {folder}; wait for its end, or give --run another"
+                " folder"
+            )
         yield
 
 

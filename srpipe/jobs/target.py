@@ -9,11 +9,7 @@ from pathlib import Path
 from srpipe.errors import ConfigError, SrpipeError, TargetError
 from srpipe.jobs.job import synced
 from srpipe.jobs.journal import FINGERPRINT, RECEIPTS, has_work
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows: two runs with one target are then not told apart
-    fcntl = None  # type: ignore[assignment]
+from srpipe.lock import taken
 
 WHOLE = "whole"
 """What a finished result is called in its job's folder, until it has its name."""
@@ -205,7 +201,7 @@ def clear(target: Path) -> None:
     part = part_of(target)
     if not exists(part / PUBLISHED) or exists(part / WHOLE):
         return
-    with suppress(TargetError):  # or whoever publishes it is at that
+    with suppress(TargetError, OSError):  # or whoever publishes it is at that
         lock = _locked(part / LOCK)
         _discard(part)
         os.close(lock)
@@ -253,11 +249,8 @@ def _in_the_way(part: Path) -> str:
 def _locked(part: Path) -> int:
     """Make the file and hold it against other runs; the system lets go of it if we are killed."""
     file = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
-    if fcntl is None:
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ours = os.path.samestat(os.fstat(file), part.stat())  # or its writer has just renamed it
+    try:  # its writer may just have removed it
+        ours = taken(file) and os.path.samestat(os.fstat(file), part.stat())
     except OSError:
         ours = False
     if not ours:
