@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 some inputs failed, 4 done up to the da
 """
 
 import argparse
-import io
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from srpipe import __version__
 from srpipe.errors import Cancelled, ConfigError, SrpipeError, WeightsError
 from srpipe.settings import EvalSettings, RunSettings, add_options, from_options, nearest
-from srpipe.show import Bars, Show, one_line, say, tell
+from srpipe.show import Bars, Show, one_line, say, take_any_name, tell
 
 if TYPE_CHECKING:
     from srpipe import zoo
@@ -46,8 +45,7 @@ _STAGE_THREADS = "srpipe-"  # what stream.run calls the threads that it may leav
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; what comes back is the exit code."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters comes as an error
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text
-        sys.stdout.reconfigure(errors="backslashreplace")
+    take_any_name()
     try:
         args, rest = _parser().parse_known_args(argv)
         if rest:

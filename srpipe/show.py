@@ -4,6 +4,7 @@ Standard output has results: the summary of each input, or with ``--json`` one o
 nothing else. The bar, notices and errors go to standard error.
 """
 
+import io
 import json
 import os
 import sys
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from srpipe.jobs.folder import FolderPlan
 
 _BETWEEN_S = 0.2  # two progress events of --json
+
+
+def take_any_name() -> None:
+    """Let standard output take names of files that are no text."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:

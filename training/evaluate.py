@@ -4,7 +4,6 @@ python -m training.evaluate Set5/ Set14/ --model eagcl --record
 """
 
 import argparse
-import io
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from srpipe import zoo
 from srpipe.errors import ConfigError, SrpipeError
 from srpipe.evaluation import Evaluation, evaluate
 from srpipe.settings import EvalSettings, add_options, from_options
+from srpipe.show import take_any_name
 
 
 def check_source(card: zoo.Card, settings: EvalSettings) -> None:
@@ -79,8 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--record", action="store_true", help="write the figures to the cards")
     add_options(parser, EvalSettings, {"model": "-m", "scale": "-s"})
     args = parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text
-        sys.stdout.reconfigure(errors="backslashreplace")
+    take_any_name()
     try:
         settings = from_options(EvalSettings, args)
         entries = [

@@ -108,7 +108,7 @@ class Card:
             facts = json.loads(path.read_text())
             facts["precisions"] = tuple(facts["precisions"])
             card = cls(**facts, folder=path.parent)
-            card.check()
+            _check(card, path)
         except OSError as error:
             raise WeightsError(f"{path} cannot be read ({error.strerror})") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -116,42 +116,6 @@ class Card:
                 f"{path} is no weights card ({error}); remove or replace it"
             ) from error
         return card
-
-    def check(self) -> None:
-        """See that it can be used.
-
-        Raises
-        ------
-        WeightsError
-            If it is for what this version does not know.
-        ValueError, TypeError, AttributeError
-            If an entry is not what it should be.
-        """
-        path = self.folder / f"{self.stem}.json"
-        if self.source not in SOURCES:
-            raise WeightsError(
-                f"{path} is for a source {self.source!r}, of which this version knows nothing"
-            )
-        if self.family not in MODELS:
-            raise WeightsError(f"{path} is for a model {self.family!r} that this version lacks")
-        spec = MODELS[self.family]
-        tables = (self.options, self.training, self.training.get("spent", {}), self.metrics)
-        figures = [self.metrics.get(key, {}) for key in ("values", "bicubic")]
-        sound = {
-            "scale": type(self.scale) is int and self.scale in spec.scales,
-            "stage": self.stage in STAGES,
-            "preset": self.preset in spec.presets,
-            "parameters": type(self.parameters) is int and self.parameters > 0,
-            "halo": type(self.halo) is int and self.halo >= 0,
-            "precisions": set(self.precisions) <= set(DTYPES),
-            "training or metrics": all(isinstance(each, Mapping) for each in (*tables, *figures)),
-            "metrics": set(figures[0]) <= set(figures[1]),
-            "files": all(isinstance(each, str) for each in self.files.values()),
-        }
-        wrong = [name for name, right in sound.items() if not right]
-        if wrong:
-            raise ValueError(f"its {wrong[0]} cannot be so")
-        spec.halo(scale=self.scale, **self.options)
 
     def write(self) -> Path:
         """Write the card beside its weights.
@@ -170,6 +134,42 @@ class Card:
                 " a folder that can be written to"
             ) from error
         return path
+
+
+def _check(card: Card, path: Path) -> None:
+    """See that a card can be used.
+
+    Raises
+    ------
+    WeightsError
+        If it is for what this version does not know.
+    ValueError, TypeError, AttributeError
+        If an entry is not what it should be.
+    """
+    if card.source not in SOURCES:
+        raise WeightsError(
+            f"{path} is for a source {card.source!r}, of which this version knows nothing"
+        )
+    if card.family not in MODELS:
+        raise WeightsError(f"{path} is for a model {card.family!r} that this version lacks")
+    spec = MODELS[card.family]
+    tables = (card.options, card.training, card.training.get("spent", {}), card.metrics)
+    figures = [card.metrics.get(key, {}) for key in ("values", "bicubic")]
+    sound = {
+        "scale": type(card.scale) is int and card.scale in spec.scales,
+        "stage": card.stage in STAGES,
+        "preset": card.preset in spec.presets,
+        "parameters": type(card.parameters) is int and card.parameters > 0,
+        "halo": type(card.halo) is int and card.halo >= 0,
+        "precisions": set(card.precisions) <= set(DTYPES),
+        "training or metrics": all(isinstance(each, Mapping) for each in (*tables, *figures)),
+        "metrics": set(figures[0]) <= set(figures[1]),
+        "files": all(isinstance(each, str) for each in card.files.values()),
+    }
+    wrong = [name for name, right in sound.items() if not right]
+    if wrong:
+        raise ValueError(f"its {wrong[0]} cannot be so")
+    spec.halo(scale=card.scale, **card.options)
 
 
 def is_card(path: Path) -> bool:
