@@ -79,6 +79,25 @@ def test_another_scale_takes_the_trunk_and_says_how_much(card):
     assert 0 < len(taken) < len(state)
 
 
+def test_the_first_channels_of_a_wider_network_are_the_narrower_one_s(tmp_path):
+    card = stored(build(model())[0].state_dict(), tmp_path)
+    narrow = build(model(start=str(card)))[0]  # to the precision of a file
+    wide, told = build(model(preset="wide", start=str(card)))
+    x, more = torch.rand(2, 8, 6, 7), torch.rand(2, 4, 6, 7)
+    for name in "trunk.0.body.0", "trunk.0.body.2", "trunk_end":
+        first, made = (net.get_submodule(name) for net in (narrow, wide))
+        assert torch.allclose(made(torch.cat((x, more), 1))[:, :8], first(x), atol=1e-6)
+        assert (made.weight[8:] != 0).all()  # further channels see all
+    small, large = narrow.state_dict(), wide.state_dict()
+    of_all = "trunk.0.body.4.conv.weight"
+    assert torch.equal(large[of_all], small[of_all])
+    assert torch.equal(large["head.0.bias"][:8], small["head.0.bias"])
+    assert not torch.equal(large["up.0.weight"][:, :8], small["up.0.weight"])
+    other = [k for k, v in small.items() if large[k].shape != v.shape]
+    grown = [k for k in other if k.startswith(("head", "trunk"))]
+    assert f", {len(grown)} of them wider here, from rdam-lite-x2-fidelity" in told
+
+
 def test_weights_of_another_family_are_refused(card):
     """They were taken where a name and a shape were equal by chance."""
     with pytest.raises(ConfigError, match="names weights of rdam, of which eagcl has no use"):
@@ -86,7 +105,7 @@ def test_weights_of_another_family_are_refused(card):
 
 
 def test_weights_of_which_nothing_fits_are_refused(card, monkeypatch):
-    one = {"width": 12, "blocks": 1, "reduction": 3, "hr_width": 2}
+    one = {"width": 6, "blocks": 1, "reduction": 3, "hr_width": 2}
     network = MODELS["rdam"].build(scale=3, **one)
     like = {k: v.shape for k, v in network.state_dict().items()}
     taken = [k for k, v in zoo.tensors(zoo.Card.read(card)).items() if like.get(k) == v.shape]
@@ -96,9 +115,9 @@ def test_weights_of_which_nothing_fits_are_refused(card, monkeypatch):
         family="rdam", preset="lite", scale=4, stage="fidelity", options={}, parameters=1, halo=0,
         files=zoo.store(state, card.parent, "rdam-lite-x4-fidelity"), folder=card.parent,
     ).write()  # fmt: skip
-    monkeypatch.setitem(MODELS["rdam"].presets, "wide", one)
+    monkeypatch.setitem(MODELS["rdam"].presets, "narrow", one)
     with pytest.raises(WeightsError, match=r"0 of the .* have their like in rdam-lite-x4-fidelity"):
-        build(model(preset="wide", scale=3, start=str(cut)))
+        build(model(preset="narrow", scale=3, start=str(cut)))
 
 
 def test_the_same_network_does_not_start_from_a_part_of_its_weights(card, monkeypatch):

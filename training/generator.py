@@ -84,7 +84,10 @@ def _card(name: str) -> zoo.Card:
 
 
 def _start(network: nn.Module, model: recipe.Model) -> str:
-    """Take from cards' weights what has an equal name and shape; all, of the same network."""
+    """Take from cards' weights what has an equal name and shape; all, of the same network.
+
+    Of another preset a network takes as well what it can grow from, see `_grown`.
+    """
     cards = _cards(model)
     state, found = network.state_dict(), _sum(cards)
     card = cards[0][1]
@@ -95,15 +98,43 @@ def _start(network: nn.Module, model: recipe.Model) -> str:
         )
     taken = {k: v for k, v in found.items() if k in state and v.shape == state[k].shape}
     same = (card.preset, card.scale) == (model.preset, model.scale)
+    grown = {} if card.preset == model.preset else _grown(network, found)
     stems = " ".join(f"{'+' if sign > 0 else '-'} {each.stem}" for sign, each in cards)[2:]
-    if not taken or (same and len(taken) < len(state)):
+    if not taken | grown or (same and len(taken) < len(state)):
         raise WeightsError(
             f"{len(taken)} of the {len(state)} tensors of {model.family}-{model.preset}"
             f"-x{model.scale} have their like in {stems}; start from another card, or from none"
         )
-    network.load_state_dict(taken, strict=False)
-    share = sum(v.numel() for v in taken.values()) / sum(v.numel() for v in state.values())
-    return f"{len(taken)} of {len(state)} tensors ({share:.0%} of the parameters) from {stems}"
+    network.load_state_dict(taken | grown, strict=False)
+    numbers = sum(found[k].numel() for k in taken | grown)
+    share = numbers / sum(v.numel() for v in state.values())
+    wider = f", {len(grown)} of them wider here," if grown else ""
+    return (
+        f"{len(taken | grown)} of {len(state)} tensors ({share:.0%} of the parameters){wider}"
+        f" from {stems}"
+    )
+
+
+def _grown(network: nn.Module, narrow: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a network takes of a narrower one: the first channels of its parts in ``grows``.
+
+    They see nothing of the further channels at first, so that they are what they were, but for
+    what all channels share; the further ones begin at random and see all. After Chen et al. 2016,
+    arXiv:1511.05641, which begins them as copies.
+    """
+    grows = getattr(network, "grows", ())
+    grown = {}
+    for name, own in network.state_dict().items():
+        first = narrow.get(name)
+        if first is None or name.partition(".")[0] not in grows or first.shape == own.shape:
+            continue
+        if first.dim() == own.dim() and all(map(int.__le__, first.shape, own.shape)):
+            wide = own.clone()
+            if wide.dim() > 1:
+                wide[: len(first)] = 0
+            wide[tuple(map(slice, first.shape))] = first
+            grown[name] = wide
+    return grown
 
 
 def _sum(cards: Sequence[tuple[int, zoo.Card]]) -> dict[str, Tensor]:

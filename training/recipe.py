@@ -27,9 +27,10 @@ class Model:
     """What the network is to enlarge: pictures as a camera's, or what codecs left of them."""
     start: str = ""
     """Stem of a card among the shipped weights, or the path of a card; empty: from scratch. Of a
-    card of another scale or preset, what has equal name and shape is taken. Several of one network,
-    as in "a + b - c", are added up (Ilharco et al. 2023, arXiv:2212.04089): what was learned from
-    c to b, a is given too."""
+    card of another scale or preset, what has equal name and shape is taken; `rdam` takes a narrower
+    preset's trunk as the first channels of its own. Several of one network, as in "a + b - c", are
+    added up (Ilharco et al. 2023, arXiv:2212.04089): what was learned from c to b, a is given too.
+    """
 
     @property
     def stem(self) -> str:

@@ -107,6 +107,9 @@ class RDAM(nn.Module):
     """What stays in float32 where the rest is lowered. The trunk adds up its blocks in float32 as
     well, which it gets from its head."""
 
+    grows = ("head", "trunk", "trunk_end")
+    """Of what a network may take a narrower one's weights as those of its first channels."""
+
     def __init__(
         self,
         scale: int = 4,
