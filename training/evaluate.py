@@ -14,7 +14,7 @@ from srpipe import zoo
 from srpipe.errors import ConfigError, SrpipeError
 from srpipe.evaluation import Evaluation, evaluate
 from srpipe.settings import EvalSettings, add_options, from_options
-from srpipe.show import take_any_name
+from srpipe.show import say, take_any_name, tell
 
 
 def check_source(card: zoo.Card, settings: EvalSettings) -> None:
@@ -91,14 +91,14 @@ def main(argv: list[str] | None = None) -> int:
         try:
             written = [record(found, model, card) for model, card in chosen]
         finally:
-            print(found.markdown())  # which a closed pipe may end
+            say(found.markdown())
         for path in written:
-            print(f"recorded in {path}")
+            say(f"recorded in {path}")
     except SrpipeError as error:
-        print(f"training.evaluate: error: {error}", file=sys.stderr)
+        tell(f"training.evaluate: error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("training.evaluate: error: stopped", file=sys.stderr)
+        tell("training.evaluate: error: stopped")
         return 130
     return 0
 
