@@ -38,6 +38,9 @@ GAIN_DB = {
 GAIN_SET14_DB = {("eagcl", 4): 1.4}
 """The same on Set14."""
 
+PAPER_DB = {("rdam", 4): 31.24}
+"""PSNR-Y on Set5 that the papers give, for the networks as published."""
+
 FACTOR = 28
 """Of x264, which encodes what the weights for compressed pictures are measured on."""
 
@@ -132,6 +135,12 @@ def test_the_fidelity_weights_are_nearer_to_the_truth_than_bicubic(name):
     card = ENTRIES[name].card
     assert gain(name, "Set5") >= GAIN_DB[card.family, card.scale]
     assert gain(name, "Set14") >= GAIN_SET14_DB.get((card.family, card.scale), 0)
+
+
+@pytest.mark.parametrize(("family", "scale"), PAPER_DB)
+def test_a_network_as_published_is_as_near_as_its_paper_says(family, scale):
+    found = measured(f"{family}-paper-x{scale}", "Set5")
+    assert found["fidelity"]["psnr_y"] >= PAPER_DB[family, scale]
 
 
 def for_clean(name):
