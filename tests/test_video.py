@@ -821,6 +821,20 @@ def test_a_clock_that_starts_anywhere_starts_at_0_in_the_output(tmp_path):
     assert abs(gaps[0] - gaps[1]) <= Fraction(1, 1000)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".mp4"])
+def test_a_video_that_starts_before_0_keeps_its_steps_and_its_sound(tmp_path, suffix):
+    path = clips.make(tmp_path / "a.mkv", codec="ffv1", times=[t - 200 for t in clips.UNEVEN],
+                      extras=[clips.sound("eng", "libopus", rate=48000, start=0.1)])  # fmt: skip
+    assert seconds(path)[0] == Fraction(-1, 5)
+    codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
+    part, sink, _ = enlarged(path, suffix, codec=codec, options=FAST[codec])
+    assert seconds(part) == [Fraction(t, 1000) for t in clips.UNEVEN]
+    assert ["at 0 rather than at -0.200 s" in notice for notice in sink.notices] == [True]
+    before, after = clips.held(path)["streams"], clips.held(part)["streams"]
+    gaps = [s[1]["packets"][0][0] - s[0]["packets"][0][0] for s in (before, after)]
+    assert abs(gaps[0] - gaps[1]) <= Fraction(1, 1000)
+
+
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [("a.MP4", ".mp4"), ("a.m4v", ".mp4"), ("a.mov", ".mov"), ("a.webm", ".webm")]

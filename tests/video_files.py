@@ -43,7 +43,7 @@ def make(
     **context,
 ):
     """Write a clip; `extras` are functions that add a stream and return its packets."""
-    muxer = {}
+    muxer = {"avoid_negative_ts": "disabled"} if times[0] < 0 else {}
     if path.suffix in (".mp4", ".mov"):
         muxer["video_track_timescale"] = str(base.denominator)
         muxer["movie_timescale"] = str(movie)

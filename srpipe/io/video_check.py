@@ -53,6 +53,8 @@ def _held(container: Any, sink: VideoSink) -> dict[str, Any]:
             continue
         counts[packet.stream.index] += 1
         if packet.stream.index == sink.video_index:
+            if packet.pts is None:
+                raise _Wrong("a frame has no time")
             times.append(packet.pts)
             end = max(end, packet.pts + (packet.duration or 0))
     _check_times(sorted(times), stream.time_base, sink)

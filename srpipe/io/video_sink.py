@@ -185,10 +185,12 @@ class VideoSink:
 
     def _open(self) -> None:
         self._shift = round(self.source.start_s / self.source.time_base)
+        if self.source.first is not None:  # no container here holds times before 0
+            self._shift = min(self._shift, self.source.first)
         if self._shift:
             self.notices.append(
-                f"times start at 0 rather than at {float(self.source.start_s):.3f} s, where the"
-                " source's clock does"
+                f"times start at 0 rather than at {float(self._shift * self.source.time_base):.3f}"
+                " s, where the source's clock does"
             )
         source = self._companions.input
         self._output = av.open(

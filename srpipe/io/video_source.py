@@ -63,6 +63,7 @@ class VideoSource:
     duration_s : how long the file claims to be; None where it does not say
     time_base : seconds per unit of the frames' times
     start_s : when the file's clock starts, where a format starts it anywhere (MPEG-TS); else 0
+    first : the time of the first frame, in units of the time base; None where the file has none
     rate : average frames per second, for information; no time is made from it
     rotation : degrees counterclockwise by which a player turns the picture
     display_matrix : the same as libav's nine numbers; None where there is none
@@ -180,6 +181,7 @@ class VideoSource:
                 " or incomplete, get it again"
             )
         self.height, self.width = picture.height, picture.width
+        self.first: int | None = picture.pts
         stored = self._taken(picture, Planes(self.codec))[1]
         self.layout = with_matrix(stored, self.height, self.width)
         self.display_matrix = _display_matrix(picture)
