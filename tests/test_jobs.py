@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import tifffile
+import video_files as clips
 from PIL import Image, PngImagePlugin
 
 from srpipe import jobs
@@ -230,6 +231,11 @@ def test_a_plan_refuses_what_the_run_would(tmp_path, settings, name, values, wor
     with pytest.raises(ConfigError, match=words):
         jobs.plan(path, tmp_path / name, settings(**values))
     assert names(tmp_path) == ["a.mp4"]
+
+
+def test_a_plan_says_what_the_output_leaves_out(tmp_path, settings):
+    planned = jobs.plan(clips.prores(tmp_path), tmp_path / "b.mp4", settings(codec="libx264"))
+    assert any("transparency is not kept" in notice for notice in planned.notices)
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,12 @@ class Companions:
     """Reads the source a second time and copies what is not the enlarged stream.
 
     Packets are read only up to the time that the enlarged stream has reached, so that nothing
-    piles up. Streams that no container here can hold are left out, with a notice.
+    piles up. Streams that no container here can hold are left out, with a notice, which joins
+    `notices`.
     """
 
-    def __init__(self, path: Path, index: int, suffix: str) -> None:
-        self.notices: list[str] = []
+    def __init__(self, path: Path, index: int, suffix: str, notices: list[str]) -> None:
+        self.notices = notices
         self.copied: dict[int, int] = {}  # stream index in the output to packets
         self.input = opened(path)
         self._path = path

@@ -98,7 +98,7 @@ class VideoSink:
         self.times = array("q")
         self._own: PieceSink | None = None
         self._output: Any = None
-        self._companions = Companions(source.path, source.index, self.suffix)
+        self._companions = Companions(source.path, source.index, self.suffix, self.notices)
         existed = self.part.exists()
         try:
             self.target = Target(
@@ -170,7 +170,6 @@ class VideoSink:
             self._companions.copy(self._output, None)
             self._output.close()
         self._companions.close()
-        self.notices += self._companions.notices
 
     def abort(self) -> None:
         """Stop without finishing; the file is worthless."""

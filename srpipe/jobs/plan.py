@@ -278,14 +278,18 @@ def _video(
         entry, after, notices = aim(settings, size, turned=turned, even=True)
         with TemporaryDirectory() as folder:  # or it is refused before anything is loaded
             place = Path(folder) / "trial"
-            sink_for(place, video, settings, size=after, target=target, pattern=pattern).abort()
+            sink = sink_for(place, video, settings, size=after, target=target, pattern=pattern)
+            sink.abort()
         return {
             "entry": entry,
             "size": size,
             "size_after": after,
             "frames": video.count,
             "seconds": video.duration_s,
-            "notices": (*video.notices, *notices, *compressed.of_video(video, entry)),
+            "notices": (
+                *(*video.notices, *sink.notices, *notices),
+                *compressed.of_video(video, entry),
+            ),
         }
     finally:
         video.close()
