@@ -747,13 +747,15 @@ def test_settings_that_do_not_fit_are_named(tmp_path, settings, words):
         (".mp4", clips.subtitles("mov_text"), ".mkv", ".mp4"),
         (".mkv", clips.subtitles("subrip"), ".mp4", ".mkv"),
         (".mkv", clips.font, ".mp4", ".mkv"),
+        (".mkv", clips.font, ".webm", ".mkv"),
+        (".mp4", clips.cover, ".mov", ".mp4"),
         (".mkv", clips.sound("eng"), ".webm", ".mkv"),
     ],
 )
 def test_a_stream_that_does_not_fit_is_refused_before_any_work(
     tmp_path, suffix, extra, target, able
 ):
-    path = clips.make(tmp_path / f"a{suffix}", extras=[extra])
+    path = clips.make(tmp_path / f"a{suffix}", extras=[extra], keys=False)
     with pytest.raises(TargetError, match=rf"stream 1 .*{target} file; .*{able}"):
         VideoSink(tmp_path / "p", VideoSource(path), height=96, width=128, suffix=target)
     assert not (tmp_path / "p").exists()

@@ -237,12 +237,18 @@ def in_language(output: OutputContainer, tags: Mapping[str, str]) -> dict[str, s
 
 
 def _can_hold(suffix: str, stream: av.stream.Stream) -> bool:
-    """Whether libav writes a header with such a stream, which a trial in memory tells.
+    """Whether libav writes such a stream: a trial in memory tells whether it writes its header.
 
-    Data of a kind that libav has no name for (timed metadata of phones) is copied nowhere: what
-    explains it stands in the source's header, which libav does not carry over.
+    It does that too where it then leaves the stream out: an attachment in any container but
+    Matroska, and a cover picture in MOV. Data of a kind that libav has no name for (timed metadata
+    of phones) is copied nowhere: what explains it stands in the source's header, which libav does
+    not carry over.
     """
     if stream.type == "data" and _name(stream) == UNKNOWN:
+        return False
+    if stream.type == "attachment" and suffix != ".mkv":
+        return False
+    if stream.disposition & ATTACHED_PICTURE and suffix == ".mov":
         return False
     trial = av.open(io.BytesIO(), "w", format=CONTAINERS[suffix], metadata_errors="surrogateescape")
     try:
