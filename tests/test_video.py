@@ -761,6 +761,22 @@ def test_a_stream_that_does_not_fit_is_refused_before_any_work(
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_timed_tags_are_left_out_with_a_notice(tmp_path, suffix):
+    def tags(out):
+        stream = out.add_mux_stream("timed_id3")
+        stream.time_base = Fraction(1, 1000)
+        packet = av.Packet(b"ID3\4\0\0\0\0\0\0")
+        packet.pts = packet.dts = 80
+        packet.time_base, packet.stream = Fraction(1, 1000), stream
+        return [packet]
+
+    path = clips.make(tmp_path / "a.ts", form="mpegts", extras=[tags])
+    _, sink, summary = enlarged(path, suffix)
+    assert summary["streams"] == 1
+    assert "stream 1 (data, timed_id3) is left out" in sink.notices[1]
+
+
 def test_places_that_cannot_be_written_are_named(tmp_path):
     source = VideoSource(clips.make(tmp_path / "a.mkv"))
     with pytest.raises(TargetError, match="folder does not exist"):

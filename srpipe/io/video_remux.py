@@ -16,6 +16,8 @@ CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", "
 COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 SKIPPED = av.stream.Discard.all
 UNKNOWN = "unknown codec"
+NOT_COPIED = (UNKNOWN, "timed_id3")
+"""Codecs of data that is copied nowhere; see `_can_hold`."""
 
 WRITTEN_BY_MUXERS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 STATISTICS = (
@@ -242,9 +244,10 @@ def _can_hold(suffix: str, stream: av.stream.Stream) -> bool:
     It does that too where it then leaves the stream out: an attachment in any container but
     Matroska, and a cover picture in MOV. Data of a kind that libav has no name for (timed metadata
     of phones) is copied nowhere: what explains it stands in the source's header, which libav does
-    not carry over.
+    not carry over. Nor are the timed tags of MPEG-TS: libav writes MP4 with them that it cannot
+    read.
     """
-    if stream.type == "data" and _name(stream) == UNKNOWN:
+    if stream.type == "data" and _name(stream) in NOT_COPIED:
         return False
     if stream.type == "attachment" and suffix != ".mkv":
         return False
