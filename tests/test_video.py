@@ -385,6 +385,16 @@ def test_a_clock_that_no_tick_of_ten_thousand_fits_goes_over_exactly(tmp_path):
     assert seconds(part) == [Fraction(1001 * n, 30000) for n in range(9)]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_clock_of_nanoseconds_is_kept_to_a_tick(tmp_path, suffix):
+    base = Fraction(1, 10**9)
+    times = [0, 33_366_667, 66_733_334, 3_000_000_000]
+    path = clips.make(tmp_path / "a.nut", times=times, base=base, options={"bf": "0"})
+    assert VideoSource(path).time_base == base
+    part, _, _ = enlarged(path, suffix)
+    assert seconds(part) == [Fraction(t, 10**7) for t in (0, 333_667, 667_333, 30_000_000)]
+
+
 def test_an_edit_list_that_starts_late_is_kept(tmp_path):
     path = clips.make(tmp_path / "a.mp4", times=[t + 5000 for t in clips.REGULAR])
     assert seconds(path)[0] == 5

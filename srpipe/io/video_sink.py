@@ -213,6 +213,8 @@ class VideoSink:
     def _muxer_options(self) -> dict[str, str]:
         """For MP4 and MOV: a clock of which all video times are whole ticks, room for all tags.
 
+        A source's finer clock than it may have is rounded: of 1 ns, libav writes no frame of 2.2 s.
+
         For Matroska: what sound has before time 0, to start its decoder, stays there, where the
         muxer would rather put everything else later.
         """
@@ -223,7 +225,7 @@ class VideoSink:
         ours = self.source.time_base.denominator
         bases = [stream.time_base for stream in self._companions.input.streams.video]
         scale = math.lcm(ours, *(base.denominator for base in bases if base))
-        scale = scale if scale <= MAX_TIMESCALE else ours
+        scale = scale if scale <= MAX_TIMESCALE else min(ours, MAX_TIMESCALE)
         return {
             "video_track_timescale": str(scale),
             "movie_timescale": str(self._movie_timescale(scale)),
