@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from dataclasses import asdict
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -20,6 +21,7 @@ from srpipe.jobs import job
 from srpipe.jobs.enlarge import Enlarger
 from srpipe.jobs.journal import RECEIPTS
 from srpipe.jobs.target import LOCK, WHOLE, abandon, published, workplace
+from srpipe.jobs.video import VideoWorker
 from srpipe.settings import RunSettings
 
 
@@ -236,6 +238,23 @@ def test_a_plan_refuses_what_the_run_would(tmp_path, settings, name, values, wor
 def test_a_plan_says_what_the_output_leaves_out(tmp_path, settings):
     planned = jobs.plan(clips.prores(tmp_path), tmp_path / "b.mp4", settings(codec="libx264"))
     assert any("transparency is not kept" in notice for notice in planned.notices)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".mp4"])
+def test_frames_that_would_fall_on_one_time_are_refused_before_any_work(
+    tmp_path, settings, suffix, monkeypatch
+):
+    times = [0, 1000, 1400, 2400]
+    path = clips.make(tmp_path / "a.mp4", times=times, base=Fraction(1, 10**6), movie=10**6)
+    target = tmp_path / f"b{suffix}"
+    if suffix == ".mp4":
+        jobs.upscale(path, target, settings=settings())
+        assert [t for _, t, _ in clips.pictures(target)] == [Fraction(t, 10**6) for t in times]
+        return
+    monkeypatch.setattr(VideoWorker, "frames", None)
+    with pytest.raises(TargetError, match=r"frame 2 of .* 400 µs after .* to 1000 µs; .*\.mp4"):
+        jobs.upscale(path, target, settings=settings())
+    assert names(tmp_path) == ["a.mp4"]
 
 
 @pytest.mark.parametrize(

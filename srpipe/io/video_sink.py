@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,29 @@ class VideoSink:
     def copied(self) -> Mapping[int, int]:
         """How many packets each of the output's other streams was given, by its index."""
         return self._companions.copied
+
+    def check_apart(self, times: Sequence[int]) -> None:
+        """Refuse times, in order and in units of the source's time base, that fall on one tick.
+
+        Raises
+        ------
+        TargetError
+            If the container's clock has one tick for two of them.
+        """
+        ours, tick = self.source.time_base, self._encoder.time_base
+        up, down = (2 * ours / tick).as_integer_ratio()  # half ticks, which are rounded
+        ticks = [((time - self._shift) * up // down + 1) // 2 for time in times]
+        same = next((n for n, (one, two) in enumerate(pairwise(ticks)) if one == two), None)
+        if same is None:
+            return
+        gap = (times[same + 1] - times[same]) * ours
+        finer = tick > gap >= Fraction(1, MAX_TIMESCALE)
+        able = ".mp4" if finer else "%05d.png (numbered pictures)"
+        raise TargetError(
+            f"frame {same + 1} of {self.source.path} comes {float(gap) * 1e6:g} µs after the one"
+            f" before it, and a {self.suffix} file holds times to {float(tick) * 1e6:g} µs; name"
+            f" an output that ends in {able}"
+        )
 
     def write(self, frame: Frame) -> None:
         """Encode the next frame, which has this sink's layout and size and a later time.

@@ -42,6 +42,7 @@ NOT_WRITTEN = {
 
 DAMAGED = "damaged places in the file: {n}; all frames that can be decoded are kept"
 PATCHED = "frames that were damaged, and that the decoder patched up: {n}"
+MOVED = "frames with the time of another, which were moved by a tick or more: {n}"
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # libav's own leave alpha out
 
 
@@ -376,7 +377,7 @@ class _Clock:
         elif self._last is not None and value <= self._last:
             self.starts_again |= self._last - value > FAR_BACK * self._step
             value = self._last + 1
-            how = "frames with the time of another, which were moved by a tick or more: {n}"
+            how = MOVED
         self._last = value
         self._next = value + (duration or self._step)
         return value, how

@@ -17,7 +17,7 @@ from srpipe.io.frames import Frame
 from srpipe.io.video import SequenceSink, VideoSink, VideoSource, verify
 from srpipe.io.video_index import Index, Key, Reader, Unlisted, by_frames, by_packets, lead
 from srpipe.io.video_pieces import CELL, PieceSink, Target
-from srpipe.io.video_source import DAMAGED, notices_of
+from srpipe.io.video_source import DAMAGED, MOVED, notices_of
 from srpipe.jobs import provenance
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.enlarge import Enlarger
@@ -177,14 +177,24 @@ class _Run:
             perception=self._plan.perception,
             target=sink.target,
         )
-        index = self._index(decode=False)
+        index = self._index(sink, decode=False)
         try:
             return index, self._performed(work, index, engine)
         except Unlisted:
-            index = self._index(decode=True)
+            index = self._index(sink, decode=True)
             return index, self._performed(work, index, engine)
 
-    def _index(self, *, decode: bool) -> Index:
+    def _index(self, sink: VideoSink | SequenceSink, *, decode: bool) -> Index:
+        """Which frames there are, with times that the output keeps apart.
+
+        Not those that the source had to move apart: what they were is lost anyway.
+        """
+        index = self._found(decode=decode)
+        if isinstance(sink, VideoSink) and MOVED not in index.noted:
+            sink.check_apart(index.times)
+        return index
+
+    def _found(self, *, decode: bool) -> Index:
         path = self._folder / _FRAMES
         if not decode and path.exists():
             with suppress(ValueError):
