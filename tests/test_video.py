@@ -171,6 +171,11 @@ def test_unspecified_colours_are_decided_by_size_and_said(tmp_path):
     assert (large.layout.matrix, large.layout.primaries, large.layout.transfer) == (1, 2, 2)
 
 
+def test_grey_needs_no_colour_matrix(tmp_path):
+    source = VideoSource(clips.make(tmp_path / "a.mkv", codec="ffv1", fmt="gray", times=[0]))
+    assert (source.layout.family, source.layout.matrix, source.notices) == ("gray", 2, [])
+
+
 def test_repeated_times_are_moved_apart_with_a_notice(tmp_path):
     path = clips.make(tmp_path / "a.mkv", codec="ffv1", times=[0, 40, 80])
     with av.open(str(path)) as file, av.open(str(tmp_path / "b.mkv"), "w") as out:

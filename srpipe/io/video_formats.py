@@ -196,7 +196,7 @@ def with_matrix(layout: Layout, height: int, width: int) -> Layout:
     It is written to the output, since enlarging crosses the line at which players change their
     guess: BT.709 from 720 lines (or 1280 columns), else BT.601 with 625 or 525 lines.
     """
-    if layout.family == "rgb" or layout.matrix != UNSPECIFIED:
+    if layout.family != "yuv" or layout.matrix != UNSPECIFIED:
         return layout
     if height >= 720 or width >= 1280:
         return replace(layout, matrix=1)
