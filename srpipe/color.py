@@ -113,6 +113,18 @@ def from_rgb(rgb: Tensor, layout: Layout) -> tuple[Tensor, ...]:
     return tuple(planes)
 
 
+def check_matrix(layout: Layout) -> None:
+    """Refuse a layout that the functions above would, for its matrix.
+
+    Raises
+    ------
+    ConfigError
+        If the matrix of YUV is unspecified or not one of this file's.
+    """
+    if layout.family == "yuv" and layout.matrix not in (IDENTITY, YCGCO):
+        _weights(layout.matrix)
+
+
 def _check(planes: Sequence[Tensor], layout: Layout) -> None:
     """Refuse planes that are not what the layout says."""
     for plane in planes:

@@ -235,6 +235,12 @@ def test_a_plan_refuses_what_the_run_would(tmp_path, settings, name, values, wor
     assert names(tmp_path) == ["a.mp4"]
 
 
+def test_a_plan_refuses_a_colour_matrix_that_is_not_handled(tmp_path, settings):
+    path = clips.make(tmp_path / "a.mkv", codec="ffv1", times=[0], colorspace=10)
+    with pytest.raises(ConfigError, match="constant luminance"):
+        jobs.plan(path, None, settings())
+
+
 def test_a_plan_says_what_the_output_leaves_out(tmp_path, settings):
     planned = jobs.plan(clips.prores(tmp_path), tmp_path / "b.mp4", settings(codec="libx264"))
     assert any("transparency is not kept" in notice for notice in planned.notices)

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from srpipe import zoo
+from srpipe.color import check_matrix
 from srpipe.device import passed_over
 from srpipe.errors import ConfigError, TargetError
 from srpipe.io import FORMATS, format_of, image, picture_format
@@ -273,6 +274,7 @@ def _video(
         picture_rate=rate_of(settings.rate),
     )
     try:
+        check_matrix(video.layout)
         size = video.height, video.width
         turned = abs(video.rotation) == 90
         entry, after, notices = aim(settings, size, turned=turned, even=True)
