@@ -26,6 +26,9 @@ Consistency = Literal["off", "project"]
 Options = tuple[tuple[str, str], ...]
 S = TypeVar("S")
 
+RATE_MAX = 1_000_000
+"""Pictures per second; libav takes few that are more, and those as another rate."""
+
 _LEAST, _MOST = 2.0**-126, 2.0**127  # between the ends of a range: float32 holds it in full
 _GIVEN_AS: dict[type, tuple[type, ...]] = {
     str: (str, PathLike),
@@ -223,7 +226,7 @@ def rate_of(text: str) -> Fraction:
     Raises
     ------
     ConfigError
-        If it is no number above 0.
+        If it is no number above 0, or one above `RATE_MAX`.
     """
     try:
         rate = Fraction(text)
@@ -231,6 +234,8 @@ def rate_of(text: str) -> Fraction:
         rate = Fraction(0)
     if rate <= 0:
         raise ConfigError(f"{text!r} is no rate; write one such as 24, 23.976 or 24000/1001")
+    if rate > RATE_MAX:
+        raise ConfigError(f"{text} pictures per second are too many; {RATE_MAX} are the most")
     return rate
 
 

@@ -275,6 +275,13 @@ def test_a_setting_of_videos_is_refused_for_a_picture_alone(picture, settings, v
     jobs.plan(picture, f"{picture.parent}/out/a.png", settings(**values), make_folders=True)
 
 
+def test_a_rate_is_refused_for_a_video_with_times_of_its_own(tmp_path, settings):
+    path = clip(tmp_path / "a.mp4", frames=1)
+    with pytest.raises(ConfigError, match=r"a\.mp4 has times of its own, so --rate says nothing"):
+        jobs.plan(path, None, settings(rate="50"))
+    jobs.plan(path, None, settings(rate="50"), alone=False)
+
+
 def test_cancelling_leaves_nothing(tmp_path, picture, settings):
     clip(tmp_path / "in.mp4", frames=40)
     stop = threading.Event()

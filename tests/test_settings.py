@@ -68,6 +68,7 @@ def test_a_word_that_is_no_value_is_a_usage_error(words):
         ({"dedupe": "near"}, "there are exact, off"),
         ({"rate": "0"}, "'0' is no rate; write one such as 24"),
         ({"rate": "fast"}, "'fast' is no rate"),
+        ({"rate": "1e12"}, "1e12 pictures per second are too many; 1000000 are the most"),
         ({"range": "0,1e-300"}, "'0,1e-300' is no range; .* than float32 holds"),
         ({"range": "-1.7e308,1.7e308"}, "is no range"),
         ({"perception": 1.5}, "perception 1.5"),

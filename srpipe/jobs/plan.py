@@ -23,7 +23,10 @@ from srpipe.jobs.size import Size, aim, label, network
 from srpipe.jobs.target import check_folder, exists, is_folder, is_zarr, part_of, resolved
 from srpipe.settings import RunSettings, rate_of
 
-_OF_VIDEO = ("rate", "codec", "crf", "pix_fmt", "options")
+_OF_PICTURES = ("rate",)
+"""Settings that say something of numbered pictures alone."""
+
+_OF_VIDEO = (*_OF_PICTURES, "codec", "crf", "pix_fmt", "options")
 """Settings that say something of videos alone."""
 
 
@@ -133,8 +136,8 @@ def plan(
     form = format_of(source)
     if target is not None and names_a_raster(Path(target)):
         form = _into_a_raster(source, form)
-    if form != "video" and alone and not make_folders:
-        _refuse_settings(source, settings)
+    if alone and not make_folders:
+        _refuse_settings(source, settings, form)
     entry = network(settings)
     name = _name(source, form, label(settings, entry))
     path, pattern = _place(source, target, name, form)
@@ -242,12 +245,15 @@ def _perception(settings: RunSettings, form: str, entry: zoo.Entry) -> float | N
     return entry.dial(0.0 if settings.perception is None and measured else settings.perception)
 
 
-def _refuse_settings(source: Path, settings: RunSettings) -> None:
-    """Say which setting changes nothing of what is no video."""
+def _refuse_settings(source: Path, settings: RunSettings, form: str) -> None:
+    """Say which setting changes nothing of what is no video, or has times of its own."""
+    if form == "video" and is_sequence(source):
+        return
+    told = ("has times of its own", _OF_PICTURES) if form == "video" else ("is no video", _OF_VIDEO)
     for field in dataclasses.fields(settings):
-        if field.name in _OF_VIDEO and getattr(settings, field.name) != field.default:
+        if field.name in told[1] and getattr(settings, field.name) != field.default:
             option = field.name.replace("_", "-")
-            raise ConfigError(f"{source} is no video, so --{option} says nothing; leave it out")
+            raise ConfigError(f"{source} {told[0]}, so --{option} says nothing; leave it out")
 
 
 def _facts(
