@@ -27,7 +27,7 @@ Options = tuple[tuple[str, str], ...]
 S = TypeVar("S")
 
 RATE_MAX = 1_000_000
-"""Pictures per second; libav takes few that are more, and those as another rate."""
+"""Pictures per second; of more, libav makes another rate."""
 
 _LEAST, _MOST = 2.0**-126, 2.0**127  # between the ends of a range: float32 holds it in full
 _GIVEN_AS: dict[type, tuple[type, ...]] = {
