@@ -839,6 +839,13 @@ def test_verify_finds_missing_frames_moved_times_and_lost_streams(tmp_path):
         verify(part, sink)
 
 
+def test_verify_finds_frames_without_a_time(tmp_path):
+    _, sink, _ = enlarged(clips.make(tmp_path / "a.mkv"), times=1)
+    timeless = clips.make(tmp_path / "b.mkv", times=[time - 200 for time in clips.REGULAR])
+    with pytest.raises(TargetError, match="wrong: a frame has no time"):
+        verify(timeless, sink)
+
+
 def test_a_clock_that_starts_anywhere_starts_at_0_in_the_output(tmp_path):
     path = clips.make(tmp_path / "a.ts", form="mpegts", base=Fraction(1, 90000),
                       times=[3600 * n + 8_000_000 for n in range(12)],
