@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -100,3 +102,24 @@ def test_a_whole_picture_before_counts_wherever_the_work_begins(plain, woven):
     part = [decoded(plain)[0], *decoded(woven)[4:7]]
     whole = lumas(deinterlaced(iter(order)))
     assert np.array_equal(whole[3], lumas(deinterlaced(iter(part)))[1])
+
+
+def test_packed_pictures_keep_their_samples():
+    """Those of BT.709 came out with the samples of BT.601."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=48, height=32, format="yuyv422", time_base=Fraction(1, 25))
+    woven = graph.add("setfield", "tff")
+    graph.link_nodes(source, woven, graph.add("buffersink")).configure()
+    flat = np.tile(np.array([91, 105, 91, 191], np.uint8), (32, 24)).reshape(32, 48, 2)
+    pictures = []
+    for time in range(4):
+        picture = av.VideoFrame.from_ndarray(flat, format="yuyv422")
+        picture.pts, picture.time_base, picture.colorspace = time, Fraction(1, 25), 1
+        graph.push(picture)
+        pictures.append(graph.vpull())
+    assert all(picture.interlaced_frame for picture in pictures)
+    for made in deinterlaced(iter(pictures)):
+        assert not made.interlaced_frame
+        for plane, wanted in zip(made.planes, (91, 105, 191), strict=True):
+            lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+            assert (lines[:, : plane.width] == wanted).all()

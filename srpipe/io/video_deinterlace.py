@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import av
 from av.filter import Graph
+from av.video.reformatter import VideoReformatter
 
 from srpipe.errors import TruncatedError
 from srpipe.io.video_formats import planar_name
@@ -49,17 +50,18 @@ class _Weaver:
 
     def __init__(self, first: av.VideoFrame, before: av.VideoFrame | None) -> None:
         self._kind = _kind(first)
+        self._format = planar_name(first.format.name) or first.format.name
+        self._reformatter = VideoReformatter()
         self._times: deque[av.VideoFrame | None] = deque()
         self._graph = Graph()
         source = self._graph.add_buffer(
             width=first.width,
             height=first.height,
-            format=first.format,
+            format=av.VideoFormat(self._format),
             time_base=Fraction(1, av.time_base),
         )
-        planar = self._graph.add("format", planar_name(first.format.name) or first.format.name)
         filled = self._graph.add("bwdif", "mode=send_frame:deint=interlaced")
-        self._graph.link_nodes(source, planar, filled, self._graph.add("buffersink")).configure()
+        self._graph.link_nodes(source, filled, self._graph.add("buffersink")).configure()
         if before is not None and _kind(before) == self._kind:
             self._push(first, None)  # bwdif does without neighbours for the first that it changes
             self._push(before, None)
@@ -80,6 +82,8 @@ class _Weaver:
 
     def _push(self, picture: av.VideoFrame, timed: av.VideoFrame | None) -> None:
         self._times.append(timed)
+        if picture.format.name != self._format:  # a filter that did it would change the matrix
+            picture = self._reformatter.reformat(picture, format=self._format)
         self._graph.push(picture)
 
     def _pulled(self) -> Iterator[av.VideoFrame]:
