@@ -573,6 +573,16 @@ def test_languages_stay_in_quicktime(tmp_path, language):
     assert QUICKTIME_LANGUAGES.get(language, language) == found
 
 
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_titles_of_tracks_go_over(tmp_path, suffix):
+    """What libav writes to MOV as a title, it reads as a name."""
+    path = clips.make(tmp_path / "a.mov", extras=[clips.sound("deu")])
+    part, *_ = enlarged(path, suffix)
+    with av.open(str(part)) as file:
+        (tags,) = (stream.metadata for stream in file.streams.audio)
+    assert tags["title" if suffix == ".mkv" else "name"] == "Sound in deu"
+
+
 def test_a_timecode_that_the_muxer_writes_again_is_not_said_to_be_left_out(tmp_path):
     def before(_out, stream):
         stream.metadata["timecode"] = "01:00:00:00"

@@ -233,9 +233,13 @@ def _added(output: OutputContainer, stream: av.stream.Stream) -> av.stream.Strea
 
 
 def in_language(output: OutputContainer, tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags whose language is written as the container knows it."""
+    """Tags whose language and title are written as the container knows them.
+
+    What libav reads from MOV and MP4 as a name, it writes if it is a title.
+    """
     known = QUICKTIME_LANGUAGES if output.format.name == "mov" else {}
-    return {k: known.get(v, v) if k == "language" else v for k, v in tags.items()}
+    titled = {"title": tags["name"], **tags} if "name" in tags else tags
+    return {k: known.get(v, v) if k == "language" else v for k, v in titled.items()}
 
 
 def _can_hold(suffix: str, stream: av.stream.Stream) -> bool:
