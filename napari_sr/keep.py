@@ -176,6 +176,11 @@ class Level:
         """How many axes."""
         return len(self.shape)
 
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return math.prod(self.shape)
+
     def __getitem__(self, index: Any) -> np.ndarray:
         index = index if isinstance(index, tuple) else (index,)
         if Ellipsis in index:

@@ -87,7 +87,7 @@ def range_of(layer: Any, meant: str) -> "Range":
 
 def usual_range(layer: Any) -> str:
     """What most layers mean: 8 bits are a picture, other numbers are measured."""
-    return "number type" if stack_of(layer).dtype == np.uint8 else "contrast limits"
+    return "number type" if np.dtype(layer.dtype) == np.uint8 else "contrast limits"
 
 
 def lying(layer: Any, place: Place) -> dict[str, Any]:
@@ -107,6 +107,7 @@ def looking(layer: Any) -> dict[str, Any]:
     """Arguments that make a new layer of the same numbers look the same."""
     look = {
         "blending": layer.blending,
+        "opacity": layer.opacity,
         "gamma": layer.gamma,
         "contrast_limits": layer.contrast_limits,
         "interpolation2d": layer.interpolation2d,

@@ -192,7 +192,7 @@ class Live:
         def work() -> Generator[Any, None, Any]:
             try:
                 return (yield from make(asked))
-            except SrpipeError as error:
+            except (SrpipeError, OSError) as error:
                 return Failed(str(error))
             except RuntimeError as error:  # superqt ends with it in silence: it may be Qt's own
                 return Failed(f"{type(error).__name__}: {error}")

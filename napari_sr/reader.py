@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, dict[str, Any], str]
 Read = Callable[[Any], list[LayerData]]
 
+RGB = ["red", "green", "blue"]
+
 FRAMES_KEPT = 24
 """Of a video, decoded: scrubbing back a second needs no decoding."""
 
@@ -141,7 +143,7 @@ def _raster(path: Any) -> list[LayerData]:
     axes = raster.axes.replace("C", "")
     colours = [band.colour for band in raster.bands]
     count = raster.shape[1]
-    if colours[:3] == ["red", "green", "blue"] and count <= 4 and raster.dtype == "uint8":
+    if colours in (RGB, [*RGB, "alpha"]) and raster.dtype == "uint8":
         return [_layer(source, raster, axes, range(count), {"name": stem, "rgb": True})]
     layers = []
     for i in range(count):

@@ -106,6 +106,20 @@ def test_a_geotiff_lies_north_up_and_goes_back_as_it_was(tmp_path):
         np.testing.assert_array_equal(after.read(), before.read())
 
 
+@pytest.mark.parametrize("alpha", ["NO", "YES"])
+def test_a_fourth_band_is_opacity_only_where_the_file_says_so(tmp_path, alpha):
+    """Near infrared became the opacity of a colour picture."""
+    rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
+    path = str(tmp_path / "a.tif")
+    place = rasterio.Affine(10, 0, 500_000, 0, -10, 5_400_000)
+    shape = {"width": 30, "height": 20, "count": 4, "dtype": "uint8", "transform": place}
+    how = {"photometric": "RGB", "ALPHA": alpha}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32632", **shape, **how) as file:
+        file.write(pixels((4, 20, 30), np.uint8))
+    opened = [meta.get("rgb", False) for _data, meta, _kind in raster_reader(path)(path)]
+    assert opened == ([True] if alpha == "YES" else [False] * 4)
+
+
 def test_an_ordinary_picture_is_left_to_napari(tmp_path):
     from PIL import Image
 

@@ -55,6 +55,42 @@ def add(viewer, form, pixels, **how):
     return layer
 
 
+def test_a_result_too_large_for_memory_is_a_layer_too(viewer, form, click, monkeypatch):
+    pytest.importorskip("zarr")
+    monkeypatch.setattr("napari_sr.keep.MEMORY_BYTES", 100)
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30), dtype=np.uint8)
+    add(viewer, form, pixels, name="cells", opacity=0.5)
+    form.region.value = "whole layer"
+    click(form.button)
+    result = viewer.layers["cells x2"]
+    assert result.multiscale
+    assert result.opacity == 0.5
+    np.testing.assert_array_equal(np.asarray(result.data[0]), pixels.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_folder_that_is_not_there_is_told_in_one_line(viewer, form, click, monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr("napari_sr.live.show_error", told.append)
+    monkeypatch.setattr("napari_sr.keep.MEMORY_BYTES", 100)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nothing"))
+    add(viewer, form, np.zeros((20, 30), np.uint8), name="cells")
+    form.region.value = "whole layer"
+    click(form.button)
+    (line,) = told
+    assert "No such file or directory" in line
+    assert len(viewer.layers) == 1
+
+
+def test_a_mask_can_be_chosen_and_is_refused_in_one_line(viewer, form, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_sr.widget.show_error", told.append)
+    add(viewer, form, np.eye(20, 30) > 0)
+    form.region.value = "whole layer"
+    form.button.native.click()
+    (line,) = told
+    assert "bool" in line
+
+
 def test_a_run_gives_a_layer_that_lies_and_looks_like_its_input(viewer, form, click):
     pixels = np.random.default_rng(0).integers(0, 255, (3, 20, 30), dtype=np.uint8)
     layer = add(
