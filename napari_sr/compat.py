@@ -17,6 +17,18 @@ def view(viewer: Any) -> np.ndarray:
     return np.stack([centre - half, centre + half])
 
 
+def to_data(layer: Any, point: Any, viewer: Any) -> np.ndarray:
+    """Where in a layer's array a point of the viewer's world lies."""
+    given = np.asarray(point, np.float64)
+    return np.asarray(layer.world_to_data(given * _units(layer, viewer)[-len(given) :]))
+
+
+def to_world(layer: Any, point: Any, viewer: Any) -> np.ndarray:
+    """Where in the viewer's world a point of a layer's array lies."""
+    units = _units(layer, viewer)
+    return np.asarray(layer.data_to_world(point)) / units[-layer.ndim :]
+
+
 def grid(viewer: Any) -> Any:
     """How layers are laid side by side."""
     canvas = getattr(viewer, "canvas", None)  # 0.9
@@ -45,6 +57,20 @@ def spare_triton() -> None:
     maps = Path("/proc/self/maps")
     if "triton" not in sys.modules and maps.exists() and "/libLLVM" in maps.read_text():
         sys.modules["triton"] = None  # type: ignore[assignment]  # how Python bars an import
+
+
+def _units(layer: Any, viewer: Any) -> np.ndarray:
+    """How many of a layer's units those of the viewer's axes are; 1 for axes that it lacks.
+
+    The world is in the smallest unit among the layers (0.9), or in none, which is each layer's own.
+    """
+    factors = np.ones(max(viewer.dims.ndim, layer.ndim))
+    ours = getattr(viewer.dims, "units", None)
+    if ours is not None and len(ours) >= layer.ndim:
+        pairs = zip(ours[-layer.ndim :], layer.units, strict=True)
+        bases = [[(1 * unit).to_base_units().magnitude for unit in pair] for pair in pairs]
+        factors[-layer.ndim :] = [world / own for world, own in bases]
+    return factors
 
 
 def _size(viewer: Any) -> tuple[int, int]:

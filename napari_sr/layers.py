@@ -45,20 +45,22 @@ def box_of(layer: Any, region: str, viewer: Any, shapes: Any = None) -> Box:
     shape = stack_of(layer).shape
     if region == "whole layer":
         return whole(shape)
-    current = at_slice(shape, layer.world_to_data(viewer.dims.point))
+    shown, last = tuple(viewer.dims.displayed), viewer.dims.ndim - 1
+    if shown != (last - 1, last) and (len(shown) == 2 or region == "current view"):
+        raise ConfigError(f"the {region} is a cut through the stack; show rows and columns")
+    current = at_slice(shape, compat.to_data(layer, viewer.dims.point, viewer))
     if region == "current slice":
         return current
     if region == "rectangle":
-        return around(current, [layer.world_to_data(p) for p in _drawn(shapes)])
-    if tuple(viewer.dims.displayed) != (viewer.dims.ndim - 2, viewer.dims.ndim - 1):
-        raise ConfigError("the current view is a cut through the stack; show rows and columns")
+        corners = _drawn(shapes, viewer)
+        return around(current, [compat.to_data(layer, corner, viewer) for corner in corners])
     corners = compat.view(viewer)
     point = np.array(viewer.dims.point, np.float64)
     seen = []
     for row in corners[:, 0]:
         for column in corners[:, 1]:
             point[-2:] = row, column
-            seen.append(layer.world_to_data(point))
+            seen.append(compat.to_data(layer, point, viewer))
     return around(current, seen)
 
 
@@ -117,13 +119,13 @@ def looking(layer: Any) -> dict[str, Any]:
 
 def plane_of(layer: Any, box: Box, viewer: Any) -> tuple[int, ...]:
     """The plane of a result on which the viewer stands, counted from the box's start."""
-    at = layer.world_to_data(viewer.dims.point)[: len(box.shape) - 2]
+    at = compat.to_data(layer, viewer.dims.point, viewer)[: len(box.shape) - 2]
     return tuple(min(max(round(p), 0), n - 1) for p, n in zip(at, box.shape[:-2], strict=True))
 
 
-def _drawn(shapes: Any) -> Sequence[Any]:
+def _drawn(shapes: Any, viewer: Any) -> Sequence[np.ndarray]:
     """Corners of the selected shape, or of the last one, in the world."""
     if shapes is None or not len(shapes.data):
         raise ConfigError("no rectangle is drawn; add a Shapes layer and draw one")
     chosen = max(shapes.selected_data, default=len(shapes.data) - 1)
-    return [shapes.data_to_world(corner) for corner in shapes.data[chosen]]
+    return [compat.to_world(shapes, corner, viewer) for corner in shapes.data[chosen]]
