@@ -15,18 +15,28 @@ from srpipe.errors import ConfigError
 def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a layer as OME-TIFF, OME-Zarr, or GeoTIFF where it came from one.
 
+    What of it the format leaves out is told.
+
     Raises
     ------
     ConfigError
         If the format cannot hold it; the message names one that can.
+    TargetError
+        If what lies beside the file would be read together with it.
     """
+    from napari.utils.notifications import show_warning
+
     from napari_sr.placing import raster_of
+    from srpipe.io.beside import refuse_stale
     from srpipe.io.raster import grid_for
-    from srpipe.io.raster_formats import open_sink, target_format
+    from srpipe.io.raster_formats import RASTERS, left_out, open_sink, target_format
 
     target, stack = Path(path), _stack(data, meta)
     raster = raster_of(stack, meta)
     name = target_format(target, raster)
+    refuse_stale(target)
+    for what in left_out(raster, name):
+        show_warning(f"{what} is left out of {RASTERS[name].title}")
     with tempfile.TemporaryDirectory(prefix=".srpipe-", dir=target.absolute().parent) as folder:
         part = Path(folder) / target.name
         sink = open_sink(name, part, raster, grid_for(raster.shape, 1), Path(folder) / "pieces")

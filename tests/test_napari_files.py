@@ -11,7 +11,7 @@ from raster_files import write
 from napari_sr import sample
 from napari_sr.reader import raster_reader, video_reader
 from napari_sr.writer import write_raster, write_video
-from srpipe.errors import ConfigError
+from srpipe.errors import ConfigError, TargetError
 from srpipe.io.raster import GroundPoint, World
 
 
@@ -118,6 +118,23 @@ def test_a_fourth_band_is_opacity_only_where_the_file_says_so(tmp_path, alpha):
         file.write(pixels((4, 20, 30), np.uint8))
     opened = [meta.get("rgb", False) for _data, meta, _kind in raster_reader(path)(path)]
     assert opened == ([True] if alpha == "YES" else [False] * 4)
+
+
+def test_what_a_file_leaves_out_is_told(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", told.append)
+    about = {"scale": (2.0, 0.5, 0.25), "translate": (3, 10, 20), "units": ("um",) * 3}
+    write_raster(str(tmp_path / "a.ome.tif"), pixels((3, 40, 52)), about)
+    (line,) = told
+    assert line.startswith("where its first pixel lies")
+    assert line.endswith("is left out of OME-TIFF")
+
+
+def test_nothing_is_saved_beside_a_file_that_would_move_it(tmp_path):
+    (tmp_path / "a.ome.tif.aux.xml").write_text("<GeoTransform>1, 2, 3, 4, 5, 6</GeoTransform>")
+    with pytest.raises(TargetError, match=r"read together with a\.ome\.tif\.aux\.xml"):
+        write_raster(str(tmp_path / "a.ome.tif"), pixels((40, 52)), {})
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_an_ordinary_picture_is_left_to_napari(tmp_path):

@@ -8,6 +8,8 @@ GDAL's own (scene.tif.aux.xml) whatever the format has no tags for, another one 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from srpipe.errors import TargetError
+
 _CLASSES = (b"<CategoryNames", b'tableType="thematic"')
 _OURS = (
     *(b"<GeoTransform>", b"<SRS", b"<GCPList", b'domain="RPC"', b"<NoDataValue", b"<ColorInterp>"),
@@ -30,6 +32,22 @@ def sidecars(path: Path) -> Iterator[Path]:
             yield other
     if _says(path, _OURS):
         yield gdals_own(path)
+
+
+def refuse_stale(target: Path) -> None:
+    """See that nothing lies there that would be read together with a file that is to come.
+
+    Raises
+    ------
+    TargetError
+        If something does.
+    """
+    stale = ", ".join(file.name for file in sidecars(target))
+    if stale:
+        raise TargetError(
+            f"{target} would be read together with {stale}, which lies there already and is not of"
+            " it; remove that, or write to another name"
+        )
 
 
 def gdals_own(path: Path) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 
 from srpipe import trust, zoo
 from srpipe.blocks import Numbers
-from srpipe.errors import ConfigError, TargetError
-from srpipe.io.beside import sidecars
+from srpipe.errors import ConfigError
+from srpipe.io.beside import refuse_stale
 from srpipe.io.raster import TILE, Grid, Raster, grid_for
 from srpipe.io.raster_formats import (
     RASTERS,
@@ -76,12 +76,8 @@ def look(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:
     numbers = _numbers(raster, settings)
     larger = replace(as_held(larger, name), bits=numbers.bits)
     grid = grid_for(larger.shape, entry.scale, side=_side(larger, entry))
-    stale = ", ".join(file.name for file in sidecars(target))
-    if stale and (settings.overwrite or not target.exists()):
-        raise TargetError(
-            f"{target} would be read together with {stale}, which lies there already and is not of"
-            " it; remove that, or use -o"
-        )
+    if settings.overwrite or not target.exists():
+        refuse_stale(target)
     part = part_of(target)
     open_sink(larger.format, part, larger, grid, part)  # or it cannot hold it
     if not is_zarr(target):  # the blocks are kept as they are until the file is made of them
