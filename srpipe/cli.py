@@ -393,9 +393,11 @@ def _wait_for(threads: list[threading.Thread], deadline: float) -> None:
 
 def _leave(show: Show) -> NoReturn:
     """End the process, though a thread is inside a call that cannot be stopped."""
-    from srpipe.jobs import abandon
+    kept = []
+    if show.parts:  # or this would wait for an import that is under way
+        from srpipe.jobs import abandon
 
-    kept = [abandon(part) for part in show.parts]
+        kept = [abandon(part) for part in show.parts]
     for folder in show.absent:
         with suppress(OSError):  # it holds something, or was not made yet
             folder.rmdir()

@@ -537,3 +537,16 @@ def test_a_mistake_in_use_is_one_line_and_2(run, photos, words, message):
     code, out, err = run(*words)
     assert (code, out, len(err)) == (2, [], 1)
     assert message in err[0]
+
+
+def test_what_is_no_longer_looked_for_decides_nothing(photos, out, settings):
+    """A truncated film of an earlier run gave each later one its exit code and its notices."""
+    film = photos / "v.mkv"
+    clip(film, frames=50)
+    film.write_bytes(film.read_bytes()[: film.stat().st_size * 3 // 5])
+    allowed = settings(allow_truncated=True)
+    assert folder.upscale(photos, out, allowed).status == "truncated"
+    film.unlink()
+    later = folder.upscale(photos, out, allowed)
+    assert (later.status, later.notices) == ("done", ())
+    assert "v.mkv" in (out / MANIFEST).read_text()

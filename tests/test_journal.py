@@ -4,9 +4,17 @@ import json
 
 import pytest
 
-from srpipe.errors import ConfigError
+from srpipe.errors import ConfigError, TargetError
 from srpipe.jobs.job import Unit, part_of_slot, sealed, slot
-from srpipe.jobs.journal import RECEIPTS, Journal, check, difference, has_work, identity
+from srpipe.jobs.journal import (
+    FINGERPRINT,
+    RECEIPTS,
+    Journal,
+    check,
+    difference,
+    has_work,
+    identity,
+)
 
 PRINT = {"input": {"bytes": 3}, "setting": {"crf": 18, "codec": None}}
 
@@ -132,3 +140,17 @@ def test_an_input_is_told_from_another_by_its_ends_and_its_time(tmp_path):
         assert identity(path)["ends"] != before["ends"]
         before = identity(path)
     assert identity(path)["bytes"] == 3 * 2**20
+
+
+@pytest.mark.parametrize("name", [RECEIPTS, FINGERPRINT])
+def test_a_journal_that_cannot_be_read_is_no_empty_one(journal, tmp_path, name):
+    """What it says is finished was taken for files of others, and its receipts were removed."""
+    journal.close()
+    whole = (tmp_path / RECEIPTS).read_bytes()
+    kept = (tmp_path / name).rename(tmp_path / "kept")
+    (tmp_path / name).mkdir()
+    with pytest.raises(TargetError, match=r"cannot be read: Is a directory; it says what is"):
+        Journal(tmp_path, PRINT)
+    (tmp_path / name).rmdir()
+    kept.rename(tmp_path / name)
+    assert (tmp_path / RECEIPTS).read_bytes() == whole

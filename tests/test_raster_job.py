@@ -602,6 +602,7 @@ def test_two_workers_make_bit_for_bit_what_one_process_makes(tmp_path, small, se
 
 @lost
 def test_the_workers_of_a_scheduler_make_it_too(tmp_path, small, settings, two):
+    """Job after job."""
     import dask
     from distributed import LocalCluster
 
@@ -613,8 +614,10 @@ def test_the_workers_of_a_scheduler_make_it_too(tmp_path, small, settings, two):
             n_workers=1, threads_per_worker=2, dashboard_address=":0", memory_limit=0
         ) as cluster,
     ):
-        jobs.upscale(source, tmp_path / "out.tif", settings(scheduler=cluster.scheduler_address))
-    assert digest(tmp_path / "out.tif") == digest(tmp_path / "alone.tif")
+        there = settings(scheduler=cluster.scheduler_address)
+        for name in ("one.tif", "two.tif"):
+            jobs.upscale(source, tmp_path / name, there)
+            assert digest(tmp_path / name) == digest(tmp_path / "alone.tif")
 
 
 @lost

@@ -260,8 +260,9 @@ def run(plan: FolderPlan, *, report: Report, cancelled: threading.Event) -> Fold
         order = {unit.name: outcome.failures.get(unit.name) for unit in plan.units}
         failures = {name: error for name, error in order.items() if error is not None}
         lines = _lines(plan, journal, failures)
-        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    notices = [line.get("notices") or () for line in lines]
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
+    ours = [lines[unit.name] for unit in plan.units if unit.name in lines]
+    notices = [line.get("notices") or () for line in ours]
     noted = sum(map(bool, notices))
     more = (
         *compressed.of_files(notices),
@@ -270,7 +271,7 @@ def run(plan: FolderPlan, *, report: Report, cancelled: threading.Event) -> Fold
     result = FolderResult(
         source=plan.source,
         target=plan.target,
-        status="truncated" if any(x["status"] == "truncated" for x in lines) else "done",
+        status="truncated" if any(x["status"] == "truncated" for x in ours) else "done",
         files=len(plan.units),
         done=len(plan.todo) - len(failures),
         kept=plan.kept,
@@ -610,7 +611,7 @@ def _of_one_file() -> Iterator[None]:
 
 def _lines(
     plan: FolderPlan, journal: Journal, failures: Mapping[str, SrpipeError]
-) -> list[dict[str, Any]]:
+) -> dict[str, dict[str, Any]]:
     """What is known of each file, by its name; also of those that only earlier runs looked for."""
     known = {
         receipt.unit: {
@@ -627,4 +628,4 @@ def _lines(
         if unit.name in failures:
             error = str(failures[unit.name])
             known[unit.name] = {**unit.facts, "status": "failed", "error": error}
-    return [known[name] for name in sorted(known)]
+    return dict(sorted(known.items()))

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srpipe.errors import ConfigError
+from srpipe.errors import ConfigError, TargetError
 from srpipe.io.beside import sidecars
 from srpipe.io.sequence import files, is_sequence
 from srpipe.jobs.job import Receipt, Unit, checksum, files_of, slot, synced
@@ -177,10 +177,16 @@ def _short(value: Any) -> str:
 
 
 def _begun(folder: Path) -> Fingerprint | None:
-    """The fingerprint of the job in a folder; None where it is torn, or nothing is finished."""
+    """The fingerprint of the job in a folder; None where it is torn, or nothing is finished.
+
+    Raises
+    ------
+    TargetError
+        As `_content` does.
+    """
     try:
-        before: Fingerprint = json.loads((folder / FINGERPRINT).read_text())
-    except (OSError, ValueError):
+        before: Fingerprint = json.loads(_content(folder / FINGERPRINT))
+    except ValueError:
         return None
     return before if has_work(folder) else None
 
@@ -198,15 +204,35 @@ def _begin(folder: Path, fingerprint: Fingerprint) -> None:
     synced(folder)
 
 
-def _read(path: Path) -> tuple[dict[str, Receipt], int]:
-    """The receipts in a journal, and how many bytes of it are whole lines."""
-    receipts: dict[str, Receipt] = {}
+def _content(path: Path) -> bytes:
+    """What a file holds; nothing where there is none.
+
+    Raises
+    ------
+    TargetError
+        If it is there and cannot be read: what was finished would be taken for nobody's.
+    """
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError:
-        return receipts, 0
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        raise TargetError(
+            f"{path} cannot be read: {error.strerror}; it says what is finished, change its rights"
+        ) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Receipt], int]:
+    """The receipts in a journal, and how many bytes of it are whole lines.
+
+    Raises
+    ------
+    TargetError
+        As `_content` does.
+    """
+    receipts: dict[str, Receipt] = {}
     whole = 0
-    for line in lines:
+    for line in _content(path).splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break
         whole += len(line)

@@ -304,8 +304,8 @@ def _share() -> int:
     from distributed import get_client, get_worker
 
     host = get_worker().address.rpartition(":")[0]
-    with get_client() as client:
-        here = sum(address.rpartition(":")[0] == host for address in client.nthreads())
+    client = get_client()  # the worker's own, which is not ours to close
+    here = sum(address.rpartition(":")[0] == host for address in client.nthreads())
     return max(len(os.sched_getaffinity(0)) // max(here, 1), 1)
 
 
