@@ -135,10 +135,14 @@ class Frames:
 
 
 def _raster(path: Any) -> list[LayerData]:
+    from napari.utils.notifications import show_warning
+
     from srpipe.io.raster_formats import open_raster
 
     opened = open_raster(Path(path))
     source, raster = _Windows(opened), opened.raster
+    for notice in raster.notices:
+        show_warning(notice)
     stem = Path(path).name.partition(".")[0]
     axes = raster.axes.replace("C", "")
     colours = [band.colour for band in raster.bands]

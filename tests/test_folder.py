@@ -550,3 +550,11 @@ def test_what_is_no_longer_looked_for_decides_nothing(photos, out, settings):
     later = folder.upscale(photos, out, allowed)
     assert (later.status, later.notices) == ("done", ())
     assert "v.mkv" in (out / MANIFEST).read_text()
+
+
+def test_a_name_may_be_as_long_as_its_part_allows(photos, out, settings):
+    """Its report and the files beside it would have longer names, which no file can have."""
+    longest = f"{'a' * 246}.png"  # with .part behind it 255 bytes
+    (photos / "a.png").rename(photos / longest)
+    assert not folder.upscale(photos, out, settings()).failures
+    assert (out / longest).exists()

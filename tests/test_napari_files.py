@@ -130,6 +130,17 @@ def test_what_a_file_leaves_out_is_told(tmp_path, monkeypatch):
     assert line.endswith("is left out of OME-TIFF")
 
 
+def test_notices_of_a_file_are_told(tmp_path, monkeypatch):
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
+    told, path = [], str(tmp_path / "a.ome.tif")
+    monkeypatch.setattr("napari.utils.notifications.show_warning", told.append)
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for _image in range(2):
+            file.write(pixels((40, 52)), metadata={"axes": "YX"})
+    assert len(raster_reader(path)(path)) == 1
+    assert any("2 images" in line for line in told)
+
+
 def test_nothing_is_saved_beside_a_file_that_would_move_it(tmp_path):
     (tmp_path / "a.ome.tif.aux.xml").write_text("<GeoTransform>1, 2, 3, 4, 5, 6</GeoTransform>")
     with pytest.raises(TargetError, match=r"read together with a\.ome\.tif\.aux\.xml"):

@@ -5,6 +5,7 @@ GDAL's own (scene.tif.aux.xml) whatever the format has no tags for, another one 
 (scene.tif.msk), and those of satellites' makers how the camera saw the ground (scene_RPC.TXT).
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def sidecars(path: Path) -> Iterator[Path]:
         *(path.with_name(f"{path.stem}{name}") for name in cameras),
         path.with_name(f"{path.name}.msk"),
     ):
-        if other.is_file():
+        if os.path.isfile(other):  # not where its name would be too long for a file
             yield other
     if _says(path, _OURS):
         yield gdals_own(path)
@@ -63,4 +64,4 @@ def names_classes(path: Path) -> bool:
 def _says(path: Path, words: Sequence[bytes]) -> bool:
     """Whether there is such a file, with one of these words in it."""
     own = gdals_own(path)
-    return own.is_file() and any(word in own.read_bytes() for word in words)
+    return os.path.isfile(own) and any(word in own.read_bytes() for word in words)

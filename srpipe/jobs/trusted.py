@@ -7,6 +7,7 @@ with the result or not at all.
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +181,8 @@ def tell(
 def untell(target: Path) -> None:
     """Remove the report of an earlier result of this name."""
     for path in files_of(target):
-        path.unlink(missing_ok=True)
+        if os.path.lexists(path):  # not where its name would be too long for a file
+            path.unlink(missing_ok=True)
 
 
 def files_of(target: Path) -> tuple[Path, Path]:
