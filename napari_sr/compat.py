@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,16 @@ def view(viewer: Any) -> np.ndarray:
     return np.stack([centre - half, centre + half])
 
 
-def to_data(layer: Any, point: Any, viewer: Any) -> np.ndarray:
+def to_data(layer: Any, point: Sequence[float] | np.ndarray, viewer: Any) -> list[float]:
     """Where in a layer's array a point of the viewer's world lies."""
     given = np.asarray(point, np.float64)
-    return np.asarray(layer.world_to_data(given * _units(layer, viewer)[-len(given) :]))
+    return list(layer.world_to_data(given * _units(layer, viewer)[-len(given) :]))
 
 
-def to_world(layer: Any, point: Any, viewer: Any) -> np.ndarray:
+def to_world(layer: Any, point: Sequence[float], viewer: Any) -> list[float]:
     """Where in the viewer's world a point of a layer's array lies."""
     units = _units(layer, viewer)
-    return np.asarray(layer.data_to_world(point)) / units[-layer.ndim :]
+    return list(np.asarray(layer.data_to_world(point)) / units[-layer.ndim :])
 
 
 def grid(viewer: Any) -> Any:

@@ -52,8 +52,8 @@ def box_of(layer: Any, region: str, viewer: Any, shapes: Any = None) -> Box:
     if region == "current slice":
         return current
     if region == "rectangle":
-        corners = _drawn(shapes, viewer)
-        return around(current, [compat.to_data(layer, corner, viewer) for corner in corners])
+        drawn = _drawn(shapes, viewer)
+        return around(current, [compat.to_data(layer, corner, viewer) for corner in drawn])
     corners = compat.view(viewer)
     point = np.array(viewer.dims.point, np.float64)
     seen = []
@@ -123,7 +123,7 @@ def plane_of(layer: Any, box: Box, viewer: Any) -> tuple[int, ...]:
     return tuple(min(max(round(p), 0), n - 1) for p, n in zip(at, box.shape[:-2], strict=True))
 
 
-def _drawn(shapes: Any, viewer: Any) -> Sequence[np.ndarray]:
+def _drawn(shapes: Any, viewer: Any) -> Sequence[Sequence[float]]:
     """Corners of the selected shape, or of the last one, in the world."""
     if shapes is None or not len(shapes.data):
         raise ConfigError("no rectangle is drawn; add a Shapes layer and draw one")
