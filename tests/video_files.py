@@ -302,7 +302,8 @@ def held(path):
                 "type": stream.type,
                 "codec": stream.codec_context.name if stream.codec_context else None,
                 "language": stream.metadata.get("language"),
-                "title": stream.metadata.get("title"),
+                # which libav reads from MOV and MP4 as a name
+                "title": stream.metadata.get("title", stream.metadata.get("name")),
                 "disposition": int(stream.disposition),
                 "packets": [],
             }
