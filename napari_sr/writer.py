@@ -29,14 +29,14 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     from napari_sr.placing import raster_of
     from srpipe.io.beside import refuse_stale
     from srpipe.io.raster import grid_for
-    from srpipe.io.raster_formats import RASTERS, left_out, open_sink, target_format
+    from srpipe.io.raster_formats import left_out, open_sink, target_format
 
     target, stack = Path(path), _stack(data, meta)
     raster = raster_of(stack, meta)
     name = target_format(target, raster)
     refuse_stale(target)
-    for what in left_out(raster, name):
-        show_warning(f"{what} is left out of {RASTERS[name].title}")
+    for notice in left_out(raster, name):
+        show_warning(notice)
     with tempfile.TemporaryDirectory(prefix=".srpipe-", dir=target.absolute().parent) as folder:
         part = Path(folder) / target.name
         sink = open_sink(name, part, raster, grid_for(raster.shape, 1), Path(folder) / "pieces")

@@ -99,19 +99,18 @@ def _start(network: nn.Module, model: recipe.Model) -> str:
     taken = {k: v for k, v in found.items() if k in state and v.shape == state[k].shape}
     same = (card.preset, card.scale) == (model.preset, model.scale)
     grown = {} if card.preset == model.preset else _grown(network, found)
+    taken |= grown
     stems = " ".join(f"{'+' if sign > 0 else '-'} {each.stem}" for sign, each in cards)[2:]
-    if not taken | grown or (same and len(taken) < len(state)):
+    if not taken or (same and len(taken) < len(state)):
         raise WeightsError(
             f"{len(taken)} of the {len(state)} tensors of {model.family}-{model.preset}"
             f"-x{model.scale} have their like in {stems}; start from another card, or from none"
         )
-    network.load_state_dict(taken | grown, strict=False)
-    numbers = sum(found[k].numel() for k in taken | grown)
-    share = numbers / sum(v.numel() for v in state.values())
+    network.load_state_dict(taken, strict=False)
+    share = sum(found[k].numel() for k in taken) / sum(v.numel() for v in state.values())
     wider = f", {len(grown)} of them wider here," if grown else ""
     return (
-        f"{len(taken | grown)} of {len(state)} tensors ({share:.0%} of the parameters){wider}"
-        f" from {stems}"
+        f"{len(taken)} of {len(state)} tensors ({share:.0%} of the parameters){wider} from {stems}"
     )
 
 

@@ -130,7 +130,7 @@ def as_held(raster: Raster, name: str) -> Raster:
 
 
 def left_out(raster: Raster, name: str) -> list[str]:
-    """What a format cannot say of a raster that can do without it, in words."""
+    """Notices of what a format cannot say of a raster that can do without it."""
     words = {"icc": "its colour profile", "orientation": "which way up it is shown"}
     words |= {"description": "its description", "texts": "who made it, and with what,"}
     words |= {"kept": "its IPTC or Photoshop record", "white_at_0": "that its 0 is white"}
@@ -153,7 +153,7 @@ def left_out(raster: Raster, name: str) -> list[str]:
     usual = (x, y) in ((0, 0), (-a / 2, -e / 2)) and not any(starts)  # a corner or centre at 0
     if not (RASTERS[name].origin or usual):
         lost.append(f"where its first pixel lies (x {x:g}, y {y:g})")
-    return lost
+    return [f"{what} is left out of {RASTERS[name].title}" for what in lost]
 
 
 def raster_suffix(path: Path) -> str:

@@ -12,7 +12,6 @@ from srpipe.errors import ConfigError
 from srpipe.io.beside import refuse_stale
 from srpipe.io.raster import TILE, Grid, Raster, grid_for
 from srpipe.io.raster_formats import (
-    RASTERS,
     as_held,
     left_out,
     open_raster,
@@ -70,9 +69,7 @@ def look(source: Path, target: Path, settings: RunSettings) -> dict[str, Any]:
         raster = opened.raster
     larger = raster.enlarged(entry.scale)
     name = target_format(target, larger)
-    lost = [
-        f"{source}: {what} is left out of {RASTERS[name].title}" for what in left_out(raster, name)
-    ]
+    lost = [f"{source}: {notice}" for notice in left_out(raster, name)]
     numbers = _numbers(raster, settings)
     larger = replace(as_held(larger, name), bits=numbers.bits)
     grid = grid_for(larger.shape, entry.scale, side=_side(larger, entry))
