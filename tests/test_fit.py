@@ -9,7 +9,8 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torchvision.models import squeezenet1_1
 
 from srpipe import zoo
 from srpipe.errors import ConfigError, DeviceError
@@ -81,6 +82,9 @@ ALL_OF_IT = {
 }
 
 
+BY_CHANCE = {"losses__steady": 0, "losses__lpips": 0.1, "losses__corners": 5, "data__patch": 36}
+
+
 def in_its_own_process(*words):
     env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     script = [sys.executable, str(Path(__file__).with_name("tiny.py")), *map(str, words)]
@@ -109,9 +113,14 @@ def test_training_lowers_the_loss_and_exports_weights_with_a_card(recipe, tmp_pa
     assert loaded.precisions == ("fp32",)
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_bits(words, recipe, tmp_path):
+@pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
+@pytest.mark.parametrize("losses", [ALL_OF_IT, BY_CHANCE])
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(words, recipe, tmp_path, losses):
     """Killed as by ``kill -9`` in the middle of writing its third checkpoint."""
-    how = {**ALL_OF_IT, "run__checkpoint_every_s": 0}
+    features = squeezenet1_1().features.state_dict()
+    backbone = tmp_path / "net.safetensors"
+    save_file({f"features.{k}": v for k, v in features.items()}, backbone)
+    how = {**losses, "run__checkpoint_every_s": 0, "losses__lpips_backbone": backbone}
     fit(recipe(**how), tmp_path / "whole")
     cut = tmp_path / "cut"
     done = in_its_own_process("--die-at", 3, RECIPE, *words(**how), "--run", cut)

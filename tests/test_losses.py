@@ -12,6 +12,7 @@ from training.losses import (
     Lpips,
     Perceptual,
     correlation,
+    cut,
     gradient_correlation,
     gradient_supervision,
     grid,
@@ -110,6 +111,12 @@ def test_texture_is_no_grid_at_any_phase():
     truth = torch.rand(1, 1, *texture.shape[-2:])
     assert float(grid(truth + texture, truth, 4)) == pytest.approx(0, abs=1e-6)
     assert float(texture.abs().mean()) > 0.05
+
+
+def test_what_is_cut_begins_at_the_corner():
+    image = torch.arange(20.0).reshape(1, 1, 4, 5)
+    assert cut(image, torch.tensor([1, 2]), 3).tolist() == [[[[7, 8, 9], [12, 13, 14]]]]
+    assert torch.equal(cut(image, torch.tensor([0, 0]), 1), image)
 
 
 def test_steadiness_by_hand():

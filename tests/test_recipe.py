@@ -136,6 +136,9 @@ def test_patches_that_a_network_which_compares_features_cannot_see_are_refused(l
     with pytest.raises(ConfigError, match=f"the loss {loss} needs patches of {side} px or more"):
         read(SHIPPED / "rdam-lite-x4-fidelity.toml", changes)
     read(SHIPPED / "rdam-lite-x4-fidelity.toml", [*changes, f"data.patch={side}"])
+    changes += ["losses.corners=9", f"data.patch={side + 4}"]
+    with pytest.raises(ConfigError, match=f"needs patches of {side + 8} px or more"):
+        read(SHIPPED / "rdam-lite-x4-fidelity.toml", changes)
 
 
 def test_a_network_for_compressed_pictures_has_to_see_some():

@@ -96,6 +96,27 @@ def grid(image: Tensor, truth: Tensor, scale: int) -> Tensor:
     return F.avg_pool2d(phases, side).abs().mean()
 
 
+def cut(image: Tensor, corner: Tensor, corners: int) -> Tensor:
+    """What of an image lies from a corner on, of the size that every corner leaves.
+
+    Networks that compare features look at every other pixel, then at every other of those. Where
+    every image that they see begins with an input pixel, they look at the same ones of its output
+    pixels always, and what they are to see is learned for these: the loss lpips of what was
+    trained so rose by up to a quarter where an image began one pixel further on. From corners
+    drawn by chance it does not (E-LPIPS, Kettunen et al. 2019, arXiv:1906.03973, section 4).
+
+    Parameters
+    ----------
+    image : Tensor of shape (N, C, H, W)
+    corner : Tensor of two integers, on the image's device: row and column, below ``corners``
+    corners : how many there are along each side, at most the image's
+    """
+    for axis, start in zip((-2, -1), corner, strict=True):
+        kept = torch.arange(image.shape[axis] - corners + 1, device=image.device)
+        image = image.index_select(axis, kept + start)
+    return image
+
+
 def steady(shaken: Tensor, image: Tensor) -> Tensor:
     """Root mean square of what two images differ by, in their units, here [0, 1].
 

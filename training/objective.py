@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from training.losses import LOSSES, Lpips, Perceptual, gradient_supervision, grid, steady
+from training.losses import LOSSES, Lpips, Perceptual, cut, gradient_supervision, grid, steady
 from training.recipe import Losses
 
 
@@ -31,7 +32,12 @@ class Objective:
             self.networks["lpips"] = lpips.to(fabric.device)
 
     def terms(
-        self, image: Tensor, edges: Sequence[Tensor], truth: Tensor, shaken: Tensor | None = None
+        self,
+        image: Tensor,
+        edges: Sequence[Tensor],
+        truth: Tensor,
+        noise: Generator,
+        shaken: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Each loss times its weight.
 
@@ -40,6 +46,7 @@ class Objective:
         Parameters
         ----------
         edges : the gradient maps that the network predicts, where `gradient_branch` has a weight
+        noise : on the image's device; of it is drawn where the networks' squares begin
         shaken : the image again, of a network that was shaken, where `steady` has a weight
         """
         terms = {
@@ -55,6 +62,10 @@ class Objective:
             terms["grid"] = self.weights.grid * grid(image, truth, self.scale)
         if shaken is not None:
             terms["steady"] = self.weights.steady * steady(shaken, image)
+        corners = self.weights.corners
+        if corners > 1:
+            corner = torch.randint(corners, (2,), generator=noise, device=image.device)
+            image, truth = cut(image, corner, corners), cut(truth, corner, corners)
         with self.fabric.autocast():
             for name, network in self.networks.items():
                 terms[name] = getattr(self.weights, name) * network(image, truth)

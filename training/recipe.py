@@ -83,6 +83,9 @@ class Losses:
     """Against what the image changes by where every layer is off by as much as in bfloat16."""
     perceptual: float = 0.0
     lpips: float = 0.0
+    corners: int = 1
+    """Along each side, from how many pixels on `perceptual` and `lpips` may see a square: from one
+    of them, by chance, at each step. 1: they see all of it."""
     adversarial: float = 0.0
     """Against a critic that sees images."""
     gradient_adversarial: float = 0.0
@@ -170,9 +173,10 @@ class Recipe:
         if not any(isinstance(each, float) and each for each in vars(self.losses).values()):
             raise ConfigError("every loss has a weight of 0; give one a weight, such as losses.l1")
         for name, side in SIDES.items():
-            if getattr(self.losses, name) and self.data.patch < side:
+            least = side + self.losses.corners - 1
+            if getattr(self.losses, name) and self.data.patch < least:
                 raise ConfigError(
-                    f"the loss {name} needs patches of {side} px or more, not {self.data.patch};"
+                    f"the loss {name} needs patches of {least} px or more, not {self.data.patch};"
                     f" set data.patch, or losses.{name} = 0"
                 )
         if self.model.source == "compressed" and not (self.data.h264[1] or self.data.jpeg[1]):
@@ -225,6 +229,7 @@ RANGES: dict[str, Range] = {
     "data.jpeg": _ends(100),
     "data.h264": _ends(51),
     **{f"losses.{f.name}": FROM_0 for f in fields(Losses) if f.type is float},
+    "losses.corners": FROM_1,
     "critic.width": FROM_1,
     "critic.learning_rate": ABOVE_0,
     "critic.betas": BETAS,

@@ -118,7 +118,7 @@ class Parts:
         else:
             image, maps = enlarged(self.network, low, edges=edges)
         taught = self._teach(image, high, shares)
-        own = self.objective.terms(image, maps, high, shaken)
+        own = self.objective.terms(image, maps, high, self.noise, shaken)
         judged = {
             name: getattr(weights, name) * critic.judge(high, image)
             for name, critic in self.critics.items()
@@ -159,7 +159,7 @@ def step(
         for _extra in range(recipe.critic.steps - 1):
             parts.teach(*next(batches), *parts.shares())
     low, high = next(batches)
-    if recipe.losses.steady:
+    if recipe.losses.steady or recipe.losses.corners > 1:
         parts.noise.manual_seed(int(torch.randint(2**62, (), generator=parts.chance)))
     found = parts.learn(low, high, *parts.shares())
     mean: Any = parts.fabric.all_reduce(found, reduce_op="mean")
