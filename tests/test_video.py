@@ -14,6 +14,7 @@ from srpipe.errors import ConfigError, MediaError, PixelError, TargetError, Trun
 from srpipe.io.video import VideoSink, VideoSource, suffix_for, verify
 from srpipe.io.video_formats import Planes, best_format, native, planar_name
 from srpipe.io.video_index import by_packets
+from srpipe.io.video_matroska import shape_pixels
 from srpipe.io.video_pieces import PieceSink
 from srpipe.io.video_remux import QUICKTIME_LANGUAGES
 from srpipe.pixels import Layout
@@ -487,10 +488,47 @@ def test_a_turned_picture_stays_turned_and_its_shift_grows(tmp_path):
     assert again.display_matrix[6] == 96 << 16
 
 
-def test_pixels_keep_their_shape(tmp_path):
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".mp4", None),
+        (".mp4", "libvpx-vp9"),
+        (".mov", "prores_ks"),
+        *((".mkv", codec) for codec in (None, "libvpx-vp9", "libsvtav1", "ffv1", "prores_ks")),
+    ],
+)
+def test_pixels_keep_their_shape(tmp_path, suffix, codec):
     path = clips.make(tmp_path / "a.mp4", sample_aspect_ratio=Fraction(11, 12))
-    part, _, _ = enlarged(path)
+    part, _, _ = enlarged(path, suffix, codec=codec)
     assert VideoSource(part).sample_aspect_ratio == Fraction(11, 12)
+
+
+def test_pixels_keep_their_shape_in_webm_to_one_along_the_longer_side(tmp_path):
+    path = clips.make(tmp_path / "a.mp4", sample_aspect_ratio=Fraction(32, 27))
+    part, _, _ = enlarged(path, ".webm")
+    assert VideoSource(part).sample_aspect_ratio == Fraction(152, 128), "128 * 32 / 27 is 151.7"
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_video_that_is_copied_keeps_the_shape_of_its_pixels(tmp_path, suffix):
+    path = clips.make(
+        tmp_path / "a.mkv", extras=[clips.other_video(codec="libvpx-vp9")], options=FAST["libx264"]
+    )
+    shape_pixels(path, [Fraction(0), Fraction(4, 3)], ratio=True)
+    part, _, _ = enlarged(path, suffix)
+    with av.open(str(part)) as file:
+        assert file.streams.video[1].sample_aspect_ratio == Fraction(4, 3)
+
+
+def test_verify_finds_pixels_of_another_shape(tmp_path):
+    part, sink, _ = enlarged(clips.make(tmp_path / "a.mkv"))
+    sink.target = replace(sink.target, sample_aspect_ratio=Fraction(11, 12))
+    with pytest.raises(TargetError, match="wide to high rather than 11:12"):
+        verify(part, sink)
+
+
+def test_pixels_take_the_shape_that_another_size_asks_for(tmp_path):
+    path = clips.make(tmp_path / "a.mp4", sample_aspect_ratio=Fraction(11, 12))
     source = VideoSource(path)
     sink = VideoSink(tmp_path / "p", source, height=96, width=64, suffix=".mp4")
     for frame in source:

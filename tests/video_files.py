@@ -148,11 +148,11 @@ def subtitles(codec="subrip", language="deu"):
     return add
 
 
-def other_video(size=(32, 32)):
+def other_video(size=(32, 32), codec="mpeg4"):
     """A second video stream, smaller than the first."""
 
     def add(out):
-        stream = out.add_stream("mpeg4", rate=5)
+        stream = out.add_stream(codec, rate=5)
         stream.height, stream.width = size
         packets = []
         for number in range(3):

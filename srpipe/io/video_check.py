@@ -45,6 +45,8 @@ def _held(container: Any, sink: VideoSink) -> dict[str, Any]:
     stream = container.streams[sink.video_index]
     if (stream.height, stream.width) != (sink.height, sink.width):
         raise _Wrong(f"its size is {stream.width}x{stream.height}")
+    for index, shape in sink.shapes.items():
+        _check_shape(container.streams[index], shape)
     counts = [0] * len(container.streams)
     times = array("q")
     end = 0
@@ -67,6 +69,17 @@ def _held(container: Any, sink: VideoSink) -> dict[str, Any]:
         "streams": len(container.streams),
         "video_index": sink.video_index,
     }
+
+
+def _check_shape(stream: av.VideoStream, asked: Fraction) -> None:
+    """A video's pixels are as wide as they were to be, to one along the longer side."""
+    found, asked = stream.sample_aspect_ratio or Fraction(1), asked or Fraction(1)
+    off = abs(found / asked - 1)
+    if off * max(stream.width, stream.height) > 1:
+        raise _Wrong(
+            f"the pixels of stream {stream.index} are {found.numerator}:{found.denominator} wide"
+            f" to high rather than {asked.numerator}:{asked.denominator}"
+        )
 
 
 def _check_times(times: list[int], base: Fraction, sink: VideoSink) -> None:

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from mmap import mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,15 +43,15 @@ def _riff(head: bytes, _file: BinaryIO, _stream: Any) -> int:
 
 def _ebml(head: bytes, _file: BinaryIO, _stream: Any) -> int:
     """Of Matroska and WebM: the end of the segment."""
-    size, start = _ebml_size(head, 4)
+    size, start = ebml_size(head, 4)
     segment = start + size
     if head[segment : segment + 4] != b"\x18\x53\x80\x67":
         return 0
-    size, start = _ebml_size(head, segment + 4)
+    size, start = ebml_size(head, segment + 4)
     return start + size
 
 
-def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
+def ebml_size(head: bytes | mmap, at: int) -> tuple[int, int]:
     """A variable-length size (RFC 8794, section 4) and the place after it; 0 where unknown."""
     length = 9 - head[at].bit_length()
     value = int.from_bytes(head[at : at + length], "big") & ((1 << 7 * length) - 1)

@@ -68,11 +68,17 @@ class Companions:
     Packets are read only up to the time that the enlarged stream has reached, so that nothing
     piles up. Streams that no container here can hold are left out, with a notice, which joins
     `notices`.
+
+    Attributes
+    ----------
+    copied : how many packets each stream of the output was given, by its index
+    shapes : width of a pixel divided by its height, of the videos among them; 0 is unknown
     """
 
     def __init__(self, path: Path, index: int, suffix: str, notices: list[str]) -> None:
         self.notices = notices
-        self.copied: dict[int, int] = {}  # stream index in the output to packets
+        self.copied: dict[int, int] = {}
+        self.shapes: dict[int, Fraction] = {}
         self.input = opened(path)
         self._path = path
         self._suffix = suffix
@@ -108,6 +114,8 @@ class Companions:
             return
         self._outputs[stream.index] = made
         self.copied[made.index] = 0
+        if isinstance(stream, av.VideoStream) and not stream.disposition & ATTACHED_PICTURE:
+            self.shapes[made.index] = stream.sample_aspect_ratio or Fraction(0)
 
     def start(self, shift_s: Fraction) -> None:
         """Begin to read; all times will be `shift_s` seconds earlier than in the source."""
@@ -225,8 +233,11 @@ def odd_tags(tags: Mapping[str, str]) -> list[str]:
 def _added(output: OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
     """A stream of the output with the parameters, tags and dispositions of the source's."""
     made = output.add_stream_from_template(stream, opaque=True)
-    if isinstance(stream, av.VideoStream) and stream.average_rate:
-        cast("av.VideoCodecContext", made.codec_context).framerate = stream.average_rate
+    if isinstance(stream, av.VideoStream):
+        context = cast("av.VideoCodecContext", made.codec_context)
+        if stream.average_rate:
+            context.framerate = stream.average_rate
+        context.sample_aspect_ratio = stream.sample_aspect_ratio or Fraction(0)
     made.metadata.update(in_language(output, stream.metadata))
     made.disposition = stream.disposition
     return made

@@ -15,6 +15,7 @@ import av
 from srpipe.errors import ConfigError, TargetError
 from srpipe.io.frames import Frame
 from srpipe.io.video_encoder import as_options, chosen, losses, pixel_shape, started
+from srpipe.io.video_matroska import shape_pixels
 from srpipe.io.video_pieces import Piece, PieceSink, Target, decoding_times
 from srpipe.io.video_remux import (
     CONTAINERS,
@@ -126,6 +127,11 @@ class VideoSink:
         """How many packets each of the output's other streams was given, by its index."""
         return self._companions.copied
 
+    @property
+    def shapes(self) -> Mapping[int, Fraction]:
+        """Width of a pixel by its height, of each of the output's videos; 0 is unknown."""
+        return self._companions.shapes | {self.video_index: self.target.sample_aspect_ratio}
+
     def check_apart(self, times: Sequence[int]) -> None:
         """Refuse times, in order and in units of the source's time base, that fall on one tick.
 
@@ -193,6 +199,7 @@ class VideoSink:
         with self._reported():
             self._companions.copy(self._output, None)
             self._output.close()
+            self._shape_pixels()
         self._companions.close()
 
     def abort(self) -> None:
@@ -233,6 +240,7 @@ class VideoSink:
         self._companions.start(self._shift * self.source.time_base)
         self._output.start_encoding()
         self.streams, self.video_index = len(self._output.streams), self._encoder.index
+        self._tracks = [each.index for each in self._output.streams if each.type != "attachment"]
 
     def _muxer_options(self) -> dict[str, str]:
         """For MP4 and MOV: a clock of which all video times are whole ticks, room for all tags.
@@ -322,6 +330,13 @@ class VideoSink:
             high, wide = wide, high
         matrix[6], matrix[7] = round(matrix[6] * wide), round(matrix[7] * high)
         return matrix
+
+    def _shape_pixels(self) -> None:
+        """Write into Matroska and WebM what their muxer is not told by PyAV."""
+        form, shapes = CONTAINERS[self.suffix], self.shapes
+        if form in ("matroska", "webm") and any(shapes.values()):
+            told = [shapes.get(index, Fraction(0)) for index in self._tracks]
+            shape_pixels(self.part, told, ratio=form == "matroska")
 
     # --- writing -----------------------------------------------------------------------------
 
