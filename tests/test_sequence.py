@@ -205,6 +205,46 @@ def test_a_turn_in_exif_is_kept_though_pyav_knows_no_exif(tmp_path):
     assert len(list(source)) == 2
 
 
+def palettes(folder, opacities):
+    """Numbered pictures of three colours, of which the first two are this opaque."""
+    folder.mkdir()
+    for number, opaque in enumerate(opacities):
+        picture = Image.fromarray(np.repeat(np.uint8([[0, 1, 2, 2]]), 4, axis=0), "P")
+        picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+        extras = {} if opaque is None else {"transparency": bytes(opaque)}
+        picture.resize((64, 48)).save(folder / f"{number:03}.png", **extras)
+    return folder / "%03d.png"
+
+
+def test_transparent_colours_of_a_palette_are_kept(tmp_path, settings):
+    source = palettes(tmp_path / "in", [(0, 128), (0, 128)])
+    frames = list(VideoSource(source))
+    assert all(frame.layout.alpha for frame in frames)
+    assert frames[1].planes[0][0, [0, 20, 40]].tolist() == [
+        [0, 0, 0, 0],
+        [255, 0, 0, 128],
+        [0, 255, 0, 255],
+    ]
+    upscale(source, tmp_path / "out" / "%03d.png", settings())
+    (_, second) = clips.pictures(tmp_path / "out" / "%03d.png")
+    assert second[2].to_ndarray(format="rgba")[0, [0, 40, 80], 3].tolist() == [0, 128, 255]
+    lossy = plan(source, tmp_path / "b.mkv", settings())
+    assert any("transparency is not kept" in text for text in lossy.notices)
+
+
+def test_a_palette_that_is_opaque_where_it_is_used_has_no_alpha(tmp_path):
+    source = VideoSource(palettes(tmp_path / "in", [None, ()]))
+    assert not source.layout.alpha
+    assert not any("transparency" in text for text in source.notices)
+
+
+def test_transparency_that_begins_after_the_first_frame_is_told(tmp_path):
+    source = VideoSource(palettes(tmp_path / "in", [None, (0,), None, (9,)]))
+    assert len(list(source)) == 4
+    (told,) = [text for text in source.notices if "transparency" in text]
+    assert told == "frames with transparency, which is left out as the first has none: 2"
+
+
 def test_pictures_are_written_by_the_encoder_that_their_name_says(tmp_path, settings):
     path = clips.make(tmp_path / "a.mkv", times=[0])
     with pytest.raises(ConfigError, match=r"end in \.png are written by png, not by libx264"):

@@ -116,6 +116,8 @@ class Planes:
             If the pixel format holds no integer samples of 8 to 16 bits.
         """
         name = planar_name(picture.format.name)
+        if picture.format.has_palette and _shows_through(picture):
+            name = "rgba"
         if name is None:
             raise MediaError(
                 f"its pixel format {picture.format.name} is not handled;"
@@ -127,6 +129,13 @@ class Planes:
         if name != picture.format.name:
             picture = self._reformatter.reformat(picture, format=name)
         return _arrays(picture, layout), layout
+
+
+def _shows_through(picture: av.VideoFrame) -> bool:
+    """Whether a colour that the pixels have is transparent; others of the palette may be empty."""
+    indices, palette = picture.planes
+    opacity = np.frombuffer(memoryview(palette), np.uint32) >> 24
+    return bool(opacity[_plane(indices, np.dtype(np.uint8), 1)].min() < 255)
 
 
 def _arrays(picture: av.VideoFrame, layout: Layout) -> tuple[np.ndarray, ...]:

@@ -313,6 +313,8 @@ class VideoSource:
             self._note("frames that are not of the size of the first: {n}")
         if picture.is_corrupt:
             self._note(PATCHED)
+        if layout.alpha and not self.layout.alpha:
+            self._note("frames with transparency, which is left out as the first has none: {n}")
         if layout.matrix == UNSPECIFIED:
             layout = replace(layout, matrix=self.layout.matrix)
         pts, how = clock.time(picture.pts, picture.dts, picture.duration)
