@@ -204,6 +204,27 @@ def test_a_bare_stream_gets_times_from_its_rate(tmp_path):
     assert part.name.endswith(".mkv.part")
 
 
+def test_primaries_and_transfer_that_change_on_the_way_are_told(tmp_path):
+    parts = [
+        clips.make(
+            tmp_path / f"{primaries}{transfer}.h264",
+            form="h264",
+            times=[0, 40, 80],
+            options=FAST["libx264"],
+            color_primaries=primaries,
+            color_trc=transfer,
+            colorspace=1,
+        ).read_bytes()
+        for primaries, transfer in [(1, 1), (2, 2), (9, 1), (1, 16)]
+    ]
+    for number, told in [(2, []), (4, ["and are written as if they were: 6"])]:
+        (tmp_path / "a.h264").write_bytes(b"".join(parts[:number]))
+        source = VideoSource(tmp_path / "a.h264")
+        assert len(list(source)) == 3 * number
+        said = [text for text in source.notices if "not those of the first" in text]
+        assert [text.partition("first, ")[2] for text in said] == told
+
+
 def test_cover_art_is_not_taken_for_the_video(tmp_path):
     path = clips.make(tmp_path / "a.mp4", extras=[clips.cover], keys=False)
     assert VideoSource(path).width == 64

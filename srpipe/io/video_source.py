@@ -43,6 +43,10 @@ NOT_WRITTEN = {
 DAMAGED = "damaged places in the file: {n}; all frames that can be decoded are kept"
 PATCHED = "frames that were damaged, and that the decoder patched up: {n}"
 MOVED = "frames with the time of another, which were moved by a tick or more: {n}"
+RECOLOURED = (
+    "frames whose primaries or transfer are not those of the first, and are written as if they"
+    " were: {n}"
+)
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # libav's own leave alpha out
 
 
@@ -315,8 +319,9 @@ class VideoSource:
             self._note(PATCHED)
         if layout.alpha and not self.layout.alpha:
             self._note("frames with transparency, which is left out as the first has none: {n}")
-        if layout.matrix == UNSPECIFIED:
-            layout = replace(layout, matrix=self.layout.matrix)
+        layout = self._explained(layout)
+        if (layout.primaries, layout.transfer) != (self.layout.primaries, self.layout.transfer):
+            self._note(RECOLOURED)
         pts, how = clock.time(picture.pts, picture.dts, picture.duration)
         if clock.starts_again and self.format in BROADCAST:
             raise MediaError(
@@ -333,6 +338,12 @@ class VideoSource:
             duration=picture.duration or None,
             time_base=self.time_base,
         )
+
+    def _explained(self, layout: Layout) -> Layout:
+        """The layout of a frame with what the first one says where this one says nothing."""
+        names = ("matrix", "primaries", "transfer")
+        silent = [name for name in names if getattr(layout, name) == UNSPECIFIED]
+        return replace(layout, **{name: getattr(self.layout, name) for name in silent})
 
 
 def notices_of(noted: Mapping[str, int]) -> list[str]:
