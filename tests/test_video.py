@@ -225,6 +225,36 @@ def test_primaries_and_transfer_that_change_on_the_way_are_told(tmp_path):
         assert [text.partition("first, ")[2] for text in said] == told
 
 
+CENTRE = 0b0000000000010000_1_0000000000010000_1  # 1 px beside that of the picture
+
+
+@pytest.mark.parametrize(
+    ("inserted", "told"),
+    [
+        (b"", None),
+        (b"\0\0\1\xb2DTG1\x41\xfa", "is used (AFD) cannot be written"),
+        (
+            b"\0\0\1\xb5" + (0b0111 << 68 | CENTRE << 34 | CENTRE).to_bytes(9),
+            "to be shown (pan and scan) cannot be written",
+        ),
+    ],
+    ids=["nothing", "AFD", "pan and scan"],
+)
+def test_what_says_how_a_picture_of_mpeg2_is_shown_is_told(tmp_path, inserted, told):
+    path = clips.make(
+        tmp_path / "a.m2v",
+        form="mpeg2video",
+        codec="mpeg2video",
+        base=Fraction(1, 25),
+        times=range(3),
+        last=1,
+        options={"seq_disp_ext": "always"},
+    )
+    path.write_bytes(path.read_bytes().replace(b"\0\0\1\1", inserted + b"\0\0\1\1"))
+    said = [text for text in VideoSource(path).notices if "what part of the picture" in text]
+    assert [told in text for text in said] == ([] if told is None else [True])
+
+
 def test_cover_art_is_not_taken_for_the_video(tmp_path):
     path = clips.make(tmp_path / "a.mp4", extras=[clips.cover], keys=False)
     assert VideoSource(path).width == 64

@@ -1,6 +1,7 @@
 """Reading video: every frame once, in the order and at the time in which it is shown."""
 
 import math
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -31,10 +32,12 @@ INTERLACED = {
 }
 NOT_WRITTEN = {
     SideData.A53_CC: "closed captions inside the pictures",
+    SideData.AFD: "what part of the picture is used (AFD)",
     SideData.DOVI_RPU_BUFFER: "the changing metadata of Dolby Vision",
     SideData.DYNAMIC_HDR_PLUS: "the changing metadata of HDR10+",
     SideData.DYNAMIC_HDR_VIVID: "the changing metadata of HDR Vivid",
     SideData.ICC_PROFILE: "a colour profile (ICC)",
+    SideData.PANSCAN: "what part of the picture is to be shown (pan and scan)",
     SideData.SPHERICAL: "the projection of a 360° video",
     SideData.STEREO3D: "the arrangement of a 3D video",
 }
@@ -226,8 +229,9 @@ class VideoSource:
         """Say what of a picture changes, or does not go over, apart from its samples."""
         if picture.interlaced_frame:
             self._note(INTERLACED[self.deinterlace])
-        for what in NOT_WRITTEN.keys() & sides(picture).keys():
-            self._note(f"{NOT_WRITTEN[what]} cannot be written and is left out")
+        for what, data in sides(picture).items():
+            if what in NOT_WRITTEN and not (what == SideData.PANSCAN and _shows_all(data, picture)):
+                self._note(f"{NOT_WRITTEN[what]} cannot be written and is left out")
 
     def _decoded(
         self, container: InputContainer, start: int | None = None
@@ -533,6 +537,16 @@ def sides(picture: av.VideoFrame) -> dict[SideData, bytes]:
         return {side.type: bytes(side) for side in cast(Any, picture.side_data)}
     except ValueError:
         return {}
+
+
+def _shows_all(panscan: bytes, picture: av.VideoFrame) -> bool:
+    """Whether a part to be shown (libavcodec/defs.h), which all MPEG-2 has, is the whole picture.
+
+    Its sides are in sixteenths of a pixel, and 0 where nothing is said of them.
+    """
+    _, width, height, *places = struct.unpack("=3i6h", panscan[:24])
+    sides_known = width in (0, 16 * picture.width) and height in (0, 16 * picture.height)
+    return sides_known and not any(places)
 
 
 def _start(container: InputContainer) -> Fraction:
