@@ -258,9 +258,26 @@ def test_frames_that_would_fall_on_one_time_are_refused_before_any_work(
         assert [t for _, t, _ in clips.pictures(target)] == [Fraction(t, 10**6) for t in times]
         return
     monkeypatch.setattr(VideoWorker, "frames", None)
+    monkeypatch.setattr(sys.modules["srpipe.jobs.plan"], "near", lambda *_: False)
     with pytest.raises(TargetError, match=r"frame 2 of .* 400 µs after .* to 1000 µs; .*\.mp4"):
         jobs.upscale(path, target, settings=settings())
     assert names(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize("options", [{"preset": "ultrafast"}, {"bf": "2", "b-pyramid": "none"}])
+def test_a_plan_finds_frames_that_would_fall_on_one_time(tmp_path, settings, options):
+    times = [0, 1000, 2000, 3000, 4000, 4400, 5000, 6000]
+    base = Fraction(1, 10**6)
+    path = clips.make(tmp_path / "a.mp4", times=times, base=base, movie=10**6, options=options)
+    with pytest.raises(TargetError, match=r"frame 5 of .* 400 µs after .* to 1000 µs; .*\.mp4"):
+        jobs.plan(path, tmp_path / "b.mkv", settings())
+    assert jobs.plan(path, tmp_path / "b.mp4", settings()).frames == 8
+
+
+def test_a_plan_reads_no_packets_where_frames_are_far_apart(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(sys.modules["srpipe.jobs.plan"], "by_packets", None)
+    path = clips.make(tmp_path / "a.mp4", base=Fraction(1, 90000), times=range(0, 9000, 90))
+    assert jobs.plan(path, tmp_path / "b.mkv", settings()).frames == 100
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, cast
 
 import av
 
@@ -92,6 +94,19 @@ def by_packets(source: VideoSource) -> Index | None:
     if len(numbers) < len(times) or not times:
         return None
     return Index(times, tuple(Key(numbers[pts], pts) for pts in sorted(keys) if seekable))
+
+
+def near(source: VideoSource, apart_s: Fraction) -> bool:
+    """Whether a file's own list of frames, which stands in its head, has two less apart than that.
+
+    Only MOV and MP4 have one. It holds the times of decoding, so it is but a reason to read on.
+    """
+    if "mov" not in source.format:
+        return False
+    with source.opened() as container:
+        entries = cast(Any, container.streams[source.index]).index_entries
+        times = [each.timestamp for each in entries if not each.is_discard]
+    return any((after - time) * source.time_base < apart_s for time, after in pairwise(times))
 
 
 def by_frames(source: VideoSource, look: Callable[[], None]) -> Index:

@@ -59,6 +59,7 @@ class VideoSink:
     notices : what a user should know of the output, in plain sentences; complete after `close`
     times : of the frames written, in units of the source's time base
     streams, video_index : how many streams the output has, and which one is the enlarged
+    tick_s : of the container's clock
 
     Raises
     ------
@@ -140,7 +141,7 @@ class VideoSink:
         TargetError
             If the container's clock has one tick for two of them.
         """
-        ours, tick = self.source.time_base, self._encoder.time_base
+        ours, tick = self.source.time_base, self.tick_s
         up, down = (2 * ours / tick).as_integer_ratio()  # half ticks, which are rounded
         ticks = [((time - self._shift) * up // down + 1) // 2 for time in times]
         same = next((n for n, (one, two) in enumerate(pairwise(ticks)) if one == two), None)
@@ -240,6 +241,7 @@ class VideoSink:
         self._companions.start(self._shift * self.source.time_base)
         self._output.start_encoding()
         self.streams, self.video_index = len(self._output.streams), self._encoder.index
+        self.tick_s: Fraction = self._encoder.time_base
         self._tracks = [each.index for each in self._output.streams if each.type != "attachment"]
 
     def _muxer_options(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from srpipe.io.picture import Picture, layout_in
 from srpipe.io.raster_formats import names_a_raster, raster_suffix
 from srpipe.io.sequence import is_sequence
 from srpipe.io.video import SEQUENCES, SequenceSink, VideoSink, VideoSource, suffix_for
+from srpipe.io.video_index import by_packets, near
 from srpipe.jobs import compressed
 from srpipe.jobs.journal import check, fingerprint, has_work
 from srpipe.jobs.raster_plan import RasterPlan, look, warnings
@@ -288,6 +289,10 @@ def _video(
             place = Path(folder) / "trial"
             sink = sink_for(place, video, settings, size=after, target=target, pattern=pattern)
             sink.abort()
+        if isinstance(sink, VideoSink) and near(video, sink.tick_s):
+            index = by_packets(video)
+            if index is not None:
+                sink.check_apart(index.times)
         return {
             "entry": entry,
             "size": size,
