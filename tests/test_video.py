@@ -193,6 +193,19 @@ def test_repeated_times_are_moved_apart_with_a_notice(tmp_path):
     assert any("the time of another" in text for text in source.notices)
 
 
+@pytest.mark.parametrize("start", [-40, -80, -200])
+@pytest.mark.parametrize("options", [FAST["libx264"], {"bf": "3", "b-pyramid": "normal"}])
+def test_frames_before_0_of_h264_in_matroska_are_a_step_apart(tmp_path, start, options):
+    asked = [start + 40 * n for n in range(12)]
+    path = clips.make(tmp_path / "a.mkv", times=asked, options=options)
+    source = VideoSource(path)
+    assert [frame.pts for frame in source] == asked
+    told = f"frames without a time, which were given one from the stream's rate: {-start // 40}"
+    assert told in source.notices
+    part, _, _ = enlarged(path)
+    assert seconds(part) == [Fraction(40 * n, 1000) for n in range(12)]
+
+
 def test_a_bare_stream_gets_times_from_its_rate(tmp_path):
     path = clips.make(tmp_path / "a.h264", form="h264")
     source = VideoSource(path)

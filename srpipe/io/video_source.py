@@ -4,8 +4,10 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -122,7 +124,7 @@ class VideoSource:
         self.frames_read = number
         with self.opened() as container:
             planes = Planes(self.codec)
-            clock = _Clock(self.time_base, self.rate, trust_pts="avi" not in self.format)
+            clock = _Clock(self._begin, self._step, trust_pts="avi" not in self.format)
             for picture in self._pictures(container, start):
                 if self._closed:
                     break
@@ -171,6 +173,7 @@ class VideoSource:
         self.format = container.format.name
         self.time_base: Fraction = stream.time_base
         self.rate: Fraction | None = stream.average_rate or stream.guessed_rate
+        self._step = max(1, round(1 / (self.rate * self.time_base))) if self.rate else 1
         self.start_s = _start(container)
         self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
         self.count = claimed_frames(stream, self.format)
@@ -179,8 +182,9 @@ class VideoSource:
         self.duration_s = claimed_seconds(container, stream)
 
     def _read_first_frame(self, container: InputContainer) -> None:
+        pictures = self._decoded(container)
         try:
-            picture = next(self._decoded(container), None)
+            picture = next(pictures, None)
         except TruncatedError:
             picture = None
         if picture is None:
@@ -190,6 +194,10 @@ class VideoSource:
             )
         self.height, self.width = picture.height, picture.width
         self.first: int | None = picture.pts
+        self._begin = 0
+        if picture.pts is None and picture.dts is None:
+            self.first = self._counted_back(pictures)
+            self._begin = self.first or 0
         stored = self._taken(picture, Planes(self.codec))[1]
         self.layout = with_matrix(stored, self.height, self.width)
         self.display_matrix = _display_matrix(picture)
@@ -201,6 +209,17 @@ class VideoSource:
         self._seen.clear()
         self._note_first(picture, stored)
         self._standing = dict(self._seen)
+
+    def _counted_back(self, pictures: Iterator[av.VideoFrame]) -> int | None:
+        """The time of the first frame, which has none, by the first that has one; None if far off.
+
+        Matroska has no times before 0 for frames that need others.
+        """
+        with suppress(TruncatedError):
+            for before, picture in enumerate(islice(pictures, UNTIMED_MAX), start=1):
+                if picture.pts is not None:
+                    return picture.pts - before * self._step
+        return None
 
     def _note_first(self, picture: av.VideoFrame, stored: Layout) -> None:
         self._note_extras(picture)
@@ -359,6 +378,9 @@ def notices_of(noted: Mapping[str, int]) -> list[str]:
 BROADCAST = ("mpegts", "mpeg")
 """Containers that are joined by putting one behind the other, though each has its own clock."""
 
+UNTIMED_MAX = 32
+"""Frames at a file's beginning among which one with a time is looked for; H.264 reorders 16."""
+
 FAR_BACK = 10
 """Frames by which times run backwards only where a clock starts again."""
 
@@ -368,13 +390,18 @@ class _Clock:
 
     Of the presentation and the decoding time of each frame, the kind that ran backwards less
     often is taken, as libav's best-effort timestamp does.
+
+    Parameters
+    ----------
+    begin : the time of a first frame that has none
+    step : from a frame to the next, where the latter has no time
     """
 
-    def __init__(self, time_base: Fraction, rate: Fraction | None, *, trust_pts: bool) -> None:
-        self._step = max(1, round(1 / (rate * time_base))) if rate else 1
+    def __init__(self, begin: int, step: int, *, trust_pts: bool) -> None:
+        self._step = step
         self.starts_again = False
         self._last: int | None = None
-        self._next = 0
+        self._next = begin
         self._faults = [0 if trust_pts else 1, 0]
         self._lasts: list[int | None] = [None, None]
 
