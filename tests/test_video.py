@@ -685,7 +685,7 @@ def test_titles_of_tracks_go_over(tmp_path, suffix):
     assert tags["title" if suffix == ".mkv" else "name"] == "Sound in deu"
 
 
-def test_a_timecode_that_the_muxer_writes_again_is_not_said_to_be_left_out(tmp_path):
+def test_a_timecode_is_a_stream_in_quicktime_and_mp4_and_else_a_tag_which_is_said(tmp_path):
     def before(_out, stream):
         stream.metadata["timecode"] = "01:00:00:00"
 
@@ -696,8 +696,33 @@ def test_a_timecode_that_the_muxer_writes_again_is_not_said_to_be_left_out(tmp_p
         with av.open(str(part)) as file:
             tags = [stream.metadata["timecode"] for stream in file.streams if stream.type == "data"]
         assert tags == ["01:00:00:00"]
-    _, sink, _ = enlarged(path, ".mkv")
-    assert any("stream 1 (data" in text for text in sink.notices)
+    part, sink, _ = enlarged(path, ".mkv")
+    assert ["stream 1, a timecode, is kept as a tag" in text for text in sink.notices] == [True]
+    with av.open(str(part)) as file:
+        assert file.streams.video[0].metadata["TIMECODE"] == "01:00:00:00"
+
+
+def measurements(out):
+    """Five packets of data (SMPTE ST 336), which MPEG-TS gives no lengths."""
+    stream = out.add_mux_stream("klv")
+    stream.time_base = Fraction(1, 90000)
+    packets = []
+    for number in range(5):
+        label = bytes.fromhex("060e2b34020b01010e01030101000000")
+        packet = av.Packet(label + bytes([number, *range(number)]))
+        packet.pts = packet.dts = 9000 * number
+        packet.time_base, packet.stream = stream.time_base, stream
+        packets.append(packet)
+    return packets
+
+
+def test_the_last_packet_of_measurements_is_not_hidden_in_quicktime(tmp_path):
+    clock = {"base": Fraction(1, 90000), "times": range(0, 43200, 3600), "last": 3600}
+    path = clips.make(tmp_path / "a.ts", form="mpegts", extras=[measurements], **clock)
+    part, _, _ = enlarged(path, ".mov")
+    before, after = (clips.held(p)["streams"][1]["packets"] for p in (path, part))
+    assert [data for *_, data in after] == [data for *_, data in before]
+    assert len(after) == 5
 
 
 def test_recordings_that_were_joined_without_their_clocks_are_refused(tmp_path):

@@ -96,7 +96,14 @@ class Companions:
         TargetError
             If the container cannot hold it, and another could.
         """
-        if self._is_chapter_track(stream) or self._is_timecode(stream):
+        if self._is_chapter_track(stream):
+            return
+        if self._is_timecode(stream):
+            if CONTAINERS[self._suffix] not in ("mp4", "mov"):
+                self.notices.append(
+                    f"stream {stream.index}, a timecode, is kept as a tag of the video; .mov and"
+                    " .mp4 keep it as a stream"
+                )
             return
         if stream.disposition & ATTACHED_PICTURE and CONTAINERS[self._suffix] == "matroska":
             name, kind = COVER_TYPES.get(stream.codec_context.name, ("cover", "image/unknown"))
@@ -178,6 +185,8 @@ class Companions:
             dts = max(dts, least + (packet.stream.type in ("audio", "video")))
         packet.dts = self._last[index] = dts
         packet.pts = max(dts, packet.pts) if packet.pts is not None else dts
+        if packet.stream.type == "data" and not packet.duration:
+            packet.duration = 1  # or MOV ends its edit list before the last one, which it hides
 
     def _is_chapter_track(self, stream: av.stream.Stream) -> bool:
         """Whether MP4 shows its chapters as a stream too; the muxer makes that one itself."""
@@ -185,8 +194,8 @@ class Companions:
         return bool("mov" in form and _name(stream) == "bin_data" and self.input.chapters())
 
     def _is_timecode(self, stream: av.stream.Stream) -> bool:
-        """Whether it is a timecode that the muxer makes a stream of again, from the video's tag."""
-        if CONTAINERS[self._suffix] not in ("mp4", "mov") or stream.type != "data":
+        """Whether it is a timecode that a video's tag has, too; MOV and MP4 make a stream of it."""
+        if stream.type != "data":
             return False
         kept = [video.metadata.get("timecode") for video in self.input.streams.video]
         return stream.metadata.get("timecode", "") in kept
