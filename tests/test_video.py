@@ -725,6 +725,18 @@ def test_the_last_packet_of_measurements_is_not_hidden_in_quicktime(tmp_path):
     assert len(after) == 5
 
 
+def test_sound_that_is_left_out_comes_with_advice_how_to_keep_it(tmp_path):
+    path = clips.make(
+        tmp_path / "a.wmv", form="asf", codec="wmv2", extras=[clips.sound("eng", "wmav2")]
+    )
+    _, sink, _ = enlarged(path)
+    (told,) = [text for text in sink.notices if "left out" in text]
+    assert told == (
+        "stream 1 (audio, wmav2) is left out: it cannot be copied into any container here; convert"
+        " it first to keep it: ffmpeg -i a.wmv -map 0 -c copy -c:a flac a.mkv"
+    )
+
+
 def test_recordings_that_were_joined_without_their_clocks_are_refused(tmp_path):
     """Their second half has the times of the first; what joins them anew is named."""
     path = tmp_path / "a.ts"

@@ -6,6 +6,7 @@ import video_files as clips
 
 from srpipe.errors import TruncatedError
 from srpipe.io.video import VideoSource
+from srpipe.io.video_claims import claimed_bytes
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,8 @@ from srpipe.io.video import VideoSource
         ("a.flv", "flv", "yuv420p"),
         ("a.gif", "gif", "rgb8"),
         ("a.mxf", "mpeg2video", "yuv420p"),
+        ("a.ogg", "libvpx", "yuv420p"),
+        ("a.ts", "mpeg2video", "yuv420p"),
         ("a.wmv", "wmv2", "yuv420p"),
         ("a.y4m", "rawvideo", "yuv420p"),
     ],
@@ -36,3 +39,36 @@ def test_a_cut_is_seen_by_what_the_file_says_of_its_size(tmp_path, name, codec, 
     source = VideoSource(path, allow_truncated=True)
     assert 0 < len(list(source)) < 12
     assert source.truncated
+
+
+def claim(path):
+    return claimed_bytes(path, None)
+
+
+def test_an_ogg_file_ends_where_its_last_page_does(tmp_path):
+    base = Fraction(1, 25)
+    path = clips.make(tmp_path / "a.ogg", codec="libvpx", base=base, times=range(3), last=1)
+    whole = path.read_bytes()
+    assert claim(path) == len(whole)
+    last = whole.rindex(b"OggS")
+    for end in range(last + 4, len(whole)):
+        path.write_bytes(whole[:end])
+        assert claim(path) > end
+    path.write_bytes(whole[:last])
+    assert claim(path) == last, "a cut between pages is not seen"
+    path.write_bytes(whole + whole[last : last + 26] + b"\0")
+    assert claim(path) == len(whole) + 27, "the last page may be empty"
+
+
+@pytest.mark.parametrize(("name", "packet", "before"), [("a.ts", 188, 0), ("a.m2ts", 192, 4)])
+def test_a_transport_stream_ends_with_a_packet(tmp_path, name, packet, before):
+    path = clips.make(tmp_path / name, codec="mpeg2video", base=Fraction(1, 25), times=range(3))
+    whole = path.read_bytes()
+    assert len(whole) % packet == 0
+    for end in range(len(whole) - packet, len(whole) + 1):
+        path.write_bytes(whole[:end])
+        within = end % packet > before
+        assert (claim(path) > end) == within
+        assert not within or claim(path) == len(whole)
+    path.write_bytes(whole + bytes(100))
+    assert claim(path) == 0, "what is no packet is no part of it"

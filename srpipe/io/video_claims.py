@@ -12,6 +12,9 @@ from av.container import InputContainer
 HEAD_BYTES = 4096
 """Of a file's beginning, in which a container says how long it is."""
 
+OGG_PAGE_BYTES = 27 + 255 + 255 * 255
+"""The most that a page of Ogg has."""
+
 
 def claimed_frames(stream: av.VideoStream, form: str) -> int | None:
     """Frames to be shown; in MOV and MP4 those that an edit list hides are not counted."""
@@ -108,6 +111,25 @@ def _y4m(head: bytes, file: BinaryIO, stream: Any) -> int:
     return end
 
 
+def _ogg(_head: bytes, file: BinaryIO, _stream: Any) -> int:
+    """The end of the last page (RFC 3533, section 6), at least that of its own head."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - OGG_PAGE_BYTES))
+    page = b"OggS" + file.read().rpartition(b"OggS")[2]
+    head_bytes = 27 + (page[26] if len(page) > 26 else 255)
+    return size - len(page) + head_bytes + sum(page[27:head_bytes])
+
+
+def _mpegts(head: bytes, file: BinaryIO, _stream: Any) -> int:
+    """The end of the last packet, which all are of one size; 0 where they are not found."""
+    for packet, before in ((188, 0), (192, 4), (204, 0)):  # plain, with a clock, with a checksum
+        if set(head[before::packet]) == {0x47}:
+            last = file.seek(0, 2) // packet * packet
+            file.seek(last + before)
+            return last + packet if file.read(1) == b"\x47" else 0
+    return 0
+
+
 CLAIMS: dict[bytes, Callable[[bytes, BinaryIO, Any], int]] = {
     b"RIFF": _riff,
     b"\x1a\x45\xdf\xa3": _ebml,
@@ -116,5 +138,7 @@ CLAIMS: dict[bytes, Callable[[bytes, BinaryIO, Any], int]] = {
     bytes.fromhex("060e2b34020501010d01020101"): _mxf,
     b"GIF8": _gif,
     b"YUV4MPEG2": _y4m,
+    b"OggS": _ogg,
+    b"": _mpegts,  # which begins with a clock, or with a byte that GIF begins with, too
 }
 """Which claim is in a file, by how it begins."""

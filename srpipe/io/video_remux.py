@@ -208,9 +208,15 @@ class Companions:
                 f"{label} of {self._path} does not fit into a {self._suffix} file;"
                 f" name an output that ends in {able[0]}"
             )
-        why = "no container known here can hold it"
+        why = "it cannot be copied into any container here"
         if isinstance(stream, av.AudioStream) and not stream.sample_rate:
             why = "nothing is known of it, for none of its packets come where the file begins"
+        elif stream.type == "audio":
+            name = self._path.name
+            why += (
+                f"; convert it first to keep it: ffmpeg -i {name} -map 0 -c copy -c:a flac"
+                f" {self._path.stem}.mkv"
+            )
         self.notices.append(f"{label} is left out: {why}")
 
 
