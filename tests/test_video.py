@@ -1043,6 +1043,7 @@ BROKEN = {
     "corrupt_frames.mp4": "decoding fails",
     "rotated_sar_half_damaged_tail.mov": "incomplete",
 }
+CUT = ("interlaced_mpeg2_fields.ts",)  # amid a packet, which is noticed and no more
 SLOW_TO_ENCODE = ("vp8_vorbis_1s.webm", "no_duration_variable_rate.webm", "hdr_dolby_vision_81.mp4")
 LEFT_OUT = {"phone_rotated_aac_timed_metadata.mov": 2, "screen_capture_variable_rate.wmv": 1}
 FILES = sorted(SHARED.rglob("*.*")) or [SHARED / "absent"]
@@ -1064,14 +1065,14 @@ def test_a_real_file_is_read_whole_or_refused_in_one_line(path):
             list(VideoSource(path))
         assert "\n" not in str(error.value)
         return
-    source = VideoSource(path)
+    source = VideoSource(path, allow_truncated=path.name in CUT)
     times = [(frame.pts, frame.height, frame.width) for frame in source]
     with av.open(str(path)) as file:
         video = file.streams[source.index]
         expected = [(f.pts, f.height, f.width) for f in file.decode(video)]
     assert [t[1:] for t in times] == [t[1:] for t in expected]
     assert source.count in (None, len(expected))
-    assert not source.truncated
+    assert source.truncated == (path.name in CUT)
     if not any("time" in text for text in source.notices) and path.suffix != ".avi":
         assert times == expected
     assert all(a < b for a, b in pairwise(t[0] for t in times))
@@ -1084,7 +1085,7 @@ def test_a_real_file_goes_through_with_times_and_streams(tmp_path, path):
         pytest.skip("refused, or slow to encode; read in the test above")
     copy = tmp_path / path.name
     copy.symlink_to(path)
-    source = VideoSource(copy)
+    source = VideoSource(copy, allow_truncated=path.name in CUT)
     suffix = suffix_for(path)
     codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
     sink = VideoSink(
