@@ -5,6 +5,7 @@ import sys
 import threading
 from dataclasses import asdict
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -202,6 +203,30 @@ def test_a_folder_with_a_slash_is_made(picture, settings):
     result = jobs.upscale(picture, f"{picture.parent}/new/deep/", settings())
     assert result.target == picture.parent / "new" / "deep" / "in_toy_x2.png"
     assert result.target.exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["a.png", "b.tif", "out/%d.png", "c.mp4"])
+def test_a_pipe_or_a_device_is_never_the_output(tmp_path, picture, settings, name, overwrite):
+    pipe = tmp_path / name.partition("/")[0]
+    source = clip(tmp_path / "a.mkv", frames=1) if name in ("out/%d.png", "c.mp4") else picture
+    before = names(tmp_path)
+    os.mkfifo(pipe)
+    link = tmp_path / f"device{Path(name).suffix}"
+    link.symlink_to(os.devnull)
+    for target in (tmp_path / name, link) if "/" not in name else (tmp_path / name,):
+        with pytest.raises(TargetError, match="is a pipe or a device, and no file; name a file"):
+            jobs.upscale(source, target, settings(overwrite=overwrite))
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert names(tmp_path) == sorted([*before, pipe.name, link.name])
+
+
+def test_nothing_is_published_over_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(TargetError, match="is a pipe or a device"), published(tmp_path / "a"):
+        raise AssertionError
+    assert names(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("link", ["hard", "soft", "self"])

@@ -21,7 +21,15 @@ from srpipe.jobs.journal import check, fingerprint, has_work
 from srpipe.jobs.raster_plan import RasterPlan, look, warnings
 from srpipe.jobs.report import Result, Status
 from srpipe.jobs.size import Size, aim, label, network
-from srpipe.jobs.target import check_folder, exists, is_folder, is_zarr, part_of, resolved
+from srpipe.jobs.target import (
+    check_folder,
+    check_place,
+    exists,
+    is_folder,
+    is_zarr,
+    part_of,
+    resolved,
+)
 from srpipe.settings import RunSettings, rate_of
 
 _OF_PICTURES = ("rate",)
@@ -142,6 +150,7 @@ def plan(
     entry = network(settings)
     name = _name(source, form, label(settings, entry))
     path, pattern = _place(source, target, name, form)
+    check_place(path)
     may_be_made = make_folders or (target is not None and is_folder(target))
     check_folder(path.parent, may_be_made=may_be_made)
     skipped = _is_there(path, settings) and not settings.overwrite

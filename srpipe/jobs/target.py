@@ -76,6 +76,18 @@ def exists(path: Path) -> bool:
         raise TargetError(_refusal(path, error)) from error
 
 
+def check_place(path: Path) -> None:
+    """See that a result takes the place of nothing but a file, or a folder that is a result.
+
+    Raises
+    ------
+    TargetError
+        If there is a pipe or a device of this name.
+    """
+    if exists(path) and not (path.is_file() or path.is_dir()):
+        raise TargetError(f"{path} is a pipe or a device, and no file; name a file with -o")
+
+
 def check_folder(folder: Path, *, may_be_made: bool) -> None:
     """See that files can be written to a folder.
 
@@ -144,6 +156,7 @@ def workplace(target: Path, *, restart: bool) -> Iterator[Path]:
     TargetError
         If the folder cannot be made or written, or another run is at work in it.
     """
+    check_place(target)
     part = part_of(target)
     made = [path for path in (target.parent, *target.parent.parents) if not exists(path)]
     lock: int | None = None
