@@ -374,6 +374,91 @@ def test_a_restart_removes_reports_with_their_results(photos, out, settings):
     assert not list(out.glob("*.report.*"))
 
 
+@pytest.fixture
+def lose_a_receipt(photos, out, monkeypatch):
+    """Ends a run between a result and its receipt."""
+
+    add = Journal.add
+
+    def interrupted(self, receipt):
+        if self.folder.name == ".srpipe":  # and not that of a video's own job
+            raise KeyboardInterrupt
+        add(self, receipt)
+
+    def lose(settings, **which):
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "add", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                folder.upscale(photos, out, settings, **which)
+
+    return lose
+
+
+def test_a_result_without_its_receipt_is_ours_and_made_again(
+    photos, out, settings, enlarged, lose_a_receipt
+):
+    """It was taken for a file of the user's, for good."""
+    lose_a_receipt(settings())
+    assert (out / "a.png").exists()
+    result = folder.upscale(photos, out, settings())
+    assert (result.done, result.foreign, enlarged) == (2, 0, ["a.png", "a.png", "b.png"])
+    assert files(out / ".srpipe") == ["fingerprint.json", "journal.jsonl"]
+    assert folder.upscale(photos, out, settings()).kept == 2
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_result_without_its_receipt_is_not_mixed_with_those_of_another_model(
+    photos, out, settings, lose_a_receipt, restart
+):
+    lose_a_receipt(settings())
+    result = folder.upscale(photos, out, settings(perception=1.0, restart=restart))
+    assert (result.done, result.foreign) == (2, 0)
+    for name in ("a.png", "b.png"):
+        assert pixels_of(out / name).max() <= 128  # the other weights halve what they get
+
+
+def test_a_raster_or_a_video_without_its_receipt_is_ours(
+    photos, out, settings, lose_a_receipt, tmp_path
+):
+    clip(photos / "c.mp4")
+    Image.fromarray(np.zeros((8, 9), np.int32)).save(photos / "d.tif")
+    for which in ({"glob": "c.*"}, {"glob": "d.*"}):
+        lose_a_receipt(settings(), **which)
+        assert folder.upscale(photos, out, settings(), **which).done == 1
+
+
+def test_a_file_of_the_users_where_a_receipt_was_lost_stays(photos, out, settings, lose_a_receipt):
+    lose_a_receipt(settings())
+    ours = (out / "a.png").read_bytes()
+    (out / "a.png").unlink()
+    (out / "a.png").write_bytes(bytes(len(ours)))
+    for restart in (False, True):
+        result = folder.upscale(photos, out, settings(restart=restart))
+        assert (result.done, result.foreign) == (1, 1)
+        assert (out / "a.png").read_bytes() == bytes(len(ours))
+
+
+def test_a_file_that_was_not_replaced_after_all_is_still_the_users(
+    photos, out, settings, monkeypatch
+):
+    out.mkdir()
+    (out / "a.png").write_text("mine")
+
+    move = os.replace
+
+    def full(part, to):
+        if to == out / "a.png":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        move(part, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(TargetError, match="No space"):
+            folder.upscale(photos, out, settings(overwrite=True), glob="a.png")
+    assert folder.upscale(photos, out, settings()).foreign == 1
+    assert (out / "a.png").read_text() == "mine"
+
+
 def test_another_folder_into_the_same_one_is_refused(photos, out, settings):
     folder.upscale(photos, out, settings())
     photos.rename(photos.with_name("other"))

@@ -34,6 +34,7 @@ from srpipe.io import FORMATS, OTHER_PICTURES, format_for
 from srpipe.io.beside import sidecars
 from srpipe.io.video import suffix_for
 from srpipe.jobs import compressed, picture, raster, trusted, video
+from srpipe.jobs.claims import claim_of, is_claimed
 from srpipe.jobs.engine import Engine
 from srpipe.jobs.job import (
     OF_ONE_UNIT,
@@ -366,6 +367,8 @@ def _state(unit: Unit, before: Receipt | None, target: Path, settings: RunSettin
     path = target / unit.facts["target"]
     if not path.exists():
         return "todo"
+    if is_claimed(claim_of(target / JOURNAL, unit.name), path):
+        return "todo"  # its receipt was lost
     if before is None or not _holds(before, target):
         return "todo" if settings.overwrite else "foreign"
     return "todo" if settings.restart or before.digest != unit.digest else "kept"
@@ -426,6 +429,7 @@ def _performed(
     def filed(receipt: Receipt) -> None:
         nonlocal count
         journal.add(receipt)
+        claim_of(journal.folder, receipt.unit).unlink(missing_ok=True)
         count += 1
         tell()
 
@@ -531,7 +535,8 @@ class FolderWorker:
     def _planned(self, unit: Unit) -> Plan:
         work = self._work
         source, target = work.source / unit.name, work.target / unit.facts["target"]
-        return plan_one(source, target, work.settings, make_folders=True)
+        planned = plan_one(source, target, work.settings, make_folders=True)
+        return replace(planned, claimed=claim_of(work.target / JOURNAL, unit.name))
 
     def _enlarged(
         self, planned: Plan, unit: Unit, after: Iterable[Unit], cancelled: threading.Event

@@ -61,7 +61,7 @@ def run(
         count=True,
         on_tile=on_tile,
     )
-    with published(plan.target) as part:
+    with published(plan.target, claimed=plan.claimed) as part:
         larger = picture.enlarged(enlarge(picture.frame, made))
         record = _record(plan, picture, upscaler, enlarge.clipped)
         larger, notices = _noted(larger, record)

@@ -52,6 +52,7 @@ class Plan:
     pattern : how pictures are named, where the target is a folder of numbered ones
     picture : the source, where it is one picture, on its way into the target's format
     raster : how it is enlarged, where it is a raster
+    claimed : where it is noted that the target is ours, as for a folder's file; see `claims`
     """
 
     source: Path
@@ -68,6 +69,7 @@ class Plan:
     pattern: str | None = None
     picture: Picture | None = None
     raster: RasterPlan | None = None
+    claimed: Path | None = None
     notices: tuple[str, ...] = ()
 
     @property

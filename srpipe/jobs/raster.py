@@ -63,7 +63,7 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
         If anything is in the way. What is finished is kept, and nothing else is left behind.
     """
     with (
-        workplace(plan.target, restart=plan.settings.restart) as folder,
+        workplace(plan.target, restart=plan.settings.restart, claimed=plan.claimed) as folder,
         closing(Journal(folder, fingerprint(plan))) as journal,
     ):
         return _Run(plan, journal, report, cancelled).result(engine)

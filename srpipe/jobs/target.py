@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from srpipe.errors import ConfigError, SrpipeError, TargetError
+from srpipe.jobs.claims import claim, has_claims
 from srpipe.jobs.job import synced
 from srpipe.jobs.journal import FINGERPRINT, RECEIPTS, has_work
 from srpipe.lock import taken
@@ -128,10 +129,14 @@ def check_space(target: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def published(target: Path) -> Iterator[Path]:
+def published(target: Path, *, claimed: Path | None = None) -> Iterator[Path]:
     """A file to write to, in a folder `{target}.part`; it becomes the target at the block's end.
 
     When the block ends with an error, the file is gone, and so is a folder that was made for it.
+
+    Parameters
+    ----------
+    claimed : as for `workplace`
 
     Raises
     ------
@@ -140,16 +145,21 @@ def published(target: Path) -> Iterator[Path]:
     """
     if has_work(part_of(target)):
         raise TargetError(_in_the_way(part_of(target)))
-    with workplace(target, restart=False) as folder:
+    with workplace(target, restart=False, claimed=claimed) as folder:
         yield folder / WHOLE
 
 
 @contextmanager
-def workplace(target: Path, *, restart: bool) -> Iterator[Path]:
+def workplace(target: Path, *, restart: bool, claimed: Path | None = None) -> Iterator[Path]:
     """A folder `{target}.part` for a job; the file `whole` in it becomes the target at the end.
 
     When the block ends with an error, the folder stays if it holds a finished unit, and is gone
     if not, with the folders that were made for it.
+
+    Parameters
+    ----------
+    restart : whether what an earlier run left in the folder is removed
+    claimed : where it is noted first that the target is ours; see `srpipe.jobs.claims`
 
     Raises
     ------
@@ -171,6 +181,8 @@ def workplace(target: Path, *, restart: bool) -> Iterator[Path]:
         yield part
         synced(part / WHOLE)
         (part / PUBLISHED).touch()
+        if claimed is not None:
+            claim(claimed, part / WHOLE)
         if is_zarr(target) and target.is_dir():  # a folder cannot be renamed over another one
             os.replace(target, part / "replaced")
         os.replace(part / WHOLE, target)
@@ -202,7 +214,7 @@ def abandon(part: Path) -> bool:
     """Clear away what is worth nothing of a job that is cut off; whether anything is kept."""
     if not part.is_dir():
         return False
-    if has_work(part):
+    if has_work(part) or has_claims(part):
         return True
     if _is_a_jobs(part):
         _discard(part)

@@ -60,7 +60,7 @@ def run(plan: Plan, engine: Engine, *, report: Report, cancelled: threading.Even
     source = opened(plan.source, plan.settings)
     try:
         with (
-            workplace(plan.target, restart=plan.settings.restart) as folder,
+            workplace(plan.target, restart=plan.settings.restart, claimed=plan.claimed) as folder,
             closing(Journal(folder, fingerprint(plan))) as journal,
         ):
             return _Run(plan, source, journal, report, cancelled).result(engine)
