@@ -363,15 +363,64 @@ def test_other_settings_are_refused_by_name_until_a_restart(photos, out, setting
     assert (out / "a.png").exists()
     result = folder.upscale(photos, out, settings(perception=1.0, restart=True), glob="a.png")
     assert (result.done, enlarged) == (1, ["a.png", "b.png", "a.png"])
-    assert list(manifest(out)) == ["a.png"]
-    assert not (out / "b.png").exists()  # nothing of the other model stays among the results
+    said = {name: (x["status"], x["perception"]) for name, x in manifest(out).items()}
+    assert said == {"a.png": ("done", 1.0), "b.png": ("outdated", 0.0)}
 
 
-def test_a_restart_removes_reports_with_their_results(photos, out, settings):
+def test_a_restart_replaces_reports_with_their_results(photos, out, settings):
     folder.upscale(photos, out, settings(report=True))
     assert (out / "b.png.report.json").exists()
     folder.upscale(photos, out, settings(perception=1.0, restart=True), glob="a.png")
-    assert not list(out.glob("*.report.*"))
+    assert {path.name[0] for path in out.glob("*.report.*")} == {"b"}
+
+
+def test_a_restart_leaves_the_results_of_other_files_and_says_so(photos, out, settings, enlarged):
+    """They were removed, though nothing was to be made in their place."""
+    folder.upscale(photos, out, settings())
+    anew = settings(perception=1.0, restart=True)
+    notice = "results from before --restart stay, of 1 other files: b.png; enlarge these too, or"
+    assert folder.plan(photos, out, anew, "a.png").notices[0].startswith(notice)
+    result = folder.upscale(photos, out, anew, glob="a.png")
+    assert result.notices[0].startswith(notice)
+    assert np.array_equal(pixels_of(out / "b.png"), doubled(pixels_of(photos / "b.png")))
+    later = folder.upscale(photos, out, settings(perception=1.0))
+    assert (later.done, later.kept, later.foreign, later.notices) == (1, 1, 0, ())
+    assert enlarged == ["a.png", "b.png", "a.png", "b.png"]
+    assert {x["perception"] for x in manifest(out).values()} == {1.0}
+
+
+def test_a_restart_that_makes_nothing_takes_nothing_away(photos, out, settings, monkeypatch):
+    """All results were gone before it was known that no cluster answers."""
+    folder.upscale(photos, out, settings())
+    before = {name: (out / name).read_bytes() for name in files(out)}
+
+    def unheard_of(*_, **__):
+        raise ConfigError("no Dask scheduler with a worker answers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "performed", unheard_of)
+        with pytest.raises(ConfigError, match="no Dask scheduler"):
+            folder.upscale(photos, out, settings(perception=1.0, restart=True))
+    assert {name: (out / name).read_bytes() for name in files(out)} == before
+    assert folder.upscale(photos, out, settings()).kept == 2
+
+
+def test_a_restart_that_is_stopped_mixes_no_models(photos, out, settings, enlarged):
+    folder.upscale(photos, out, settings())
+    stop = threading.Event()
+
+    def after_one(event):
+        if event.facts.get("done") == 1:
+            stop.set()
+
+    anew = settings(perception=1.0, restart=True)
+    with pytest.raises(Cancelled):
+        folder.upscale(photos, out, anew, report=after_one, cancelled=stop)
+    assert (out / "b.png").exists()
+    with pytest.raises(ConfigError, match=r"another perception \(1\.0 then, 0\.0 now\)"):
+        folder.upscale(photos, out, settings())
+    assert folder.upscale(photos, out, settings(perception=1.0)).kept == 1
+    assert enlarged == ["a.png", "b.png", "a.png", "b.png"]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What a job's folder says after a power cut at any byte of its journal."""
 
 import json
+import os
 
 import pytest
 
@@ -14,6 +15,8 @@ from srpipe.jobs.journal import (
     difference,
     has_work,
     identity,
+    is_outdated,
+    receipts,
 )
 
 PRINT = {"input": {"bytes": 3}, "setting": {"crf": 18, "codec": None}}
@@ -113,6 +116,42 @@ def test_where_nothing_is_finished_another_fingerprint_begins_anew(tmp_path):
     Journal(tmp_path, PRINT).close()
     Journal(tmp_path, {"input": {"bytes": 4}}).close()
     assert json.loads((tmp_path / "fingerprint.json").read_text()) == {"input": {"bytes": 4}}
+
+
+def test_a_restart_changes_nothing_before_its_first_receipt(tmp_path, journal):
+    other = PRINT | {"input": {"bytes": 4}}
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    anew = Journal(tmp_path, other, restart=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    anew.add(fill(tmp_path, 1))
+    anew.close()
+    check(tmp_path, other)
+    assert [is_outdated(each) for each in receipts(tmp_path)] == [True, False, True]
+    now = Journal(tmp_path, other)
+    assert [now.kept(unit(number)) is not None for number in range(3)] == [False, True, False]
+    now.close()
+
+
+def test_a_restart_that_is_cut_short_leaves_receipts_under_one_fingerprint(
+    tmp_path, journal, monkeypatch
+):
+    """Those of the old job are outdated by then, and so are not taken for the new one's."""
+    made, replace, moved = fill(tmp_path, 1), os.replace, []
+
+    def once(part, to):
+        if to.name == FINGERPRINT:
+            raise KeyboardInterrupt
+        moved.append(to.name)
+        replace(part, to)
+
+    monkeypatch.setattr(os, "replace", once)
+    anew = Journal(tmp_path, PRINT | {"input": {"bytes": 4}}, restart=True)
+    with pytest.raises(KeyboardInterrupt):
+        anew.add(made)
+    monkeypatch.undo()
+    assert moved == [RECEIPTS]
+    check(tmp_path, PRINT)
+    assert all(map(is_outdated, receipts(tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -50,11 +50,11 @@ from srpipe.jobs.job import (
 from srpipe.jobs.journal import (
     FINGERPRINT,
     FREE,
-    RECEIPTS,
     Fingerprint,
     Journal,
     check,
     identity,
+    is_outdated,
     receipts,
 )
 from srpipe.jobs.plan import Plan
@@ -63,8 +63,7 @@ from srpipe.jobs.report import Event, Report, Result, unheard
 from srpipe.jobs.size import network
 from srpipe.jobs.software import versions, weights
 from srpipe.jobs.spread import performed
-from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published, remove
-from srpipe.jobs.trusted import untell
+from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published
 from srpipe.settings import RunSettings
 
 JOURNAL = ".srpipe"
@@ -93,6 +92,7 @@ class FolderPlan:
     foreign : those whose target is there, though no receipt tells of it; they stay as they are
     unread : pictures of kinds that are not read
     unreported : those with a result of an earlier run, and no report though one is asked for
+    outdated : files not among these whose results are older than a restart; they stay as they are
     """
 
     source: Path
@@ -103,6 +103,7 @@ class FolderPlan:
     foreign: tuple[Unit, ...]
     unread: tuple[str, ...]
     unreported: tuple[str, ...]
+    outdated: tuple[str, ...]
 
     @property
     def kept(self) -> int:
@@ -123,6 +124,11 @@ class FolderPlan:
             notices.append(
                 f"{len(self.unreported)} of the files were done before without --report:"
                 f" {_some(self.unreported)}; --restart makes all anew"
+            )
+        if self.outdated:
+            notices.append(
+                f"results from before --restart stay, of {len(self.outdated)} other files:"
+                f" {_some(self.outdated)}; enlarge these too, or remove them from {self.target}"
             )
         return tuple(notices)
 
@@ -239,6 +245,7 @@ def plan(
         foreign=tuple(by_state["foreign"]),
         unread=tuple(map(str, unread)),
         unreported=_unreported(by_state["kept"], target) if settings.report else (),
+        outdated=_outdated(before.values(), {unit.name for unit in units}, target, settings),
     )
     if before and not settings.restart:
         check(target / JOURNAL, fingerprint(planned))
@@ -380,6 +387,15 @@ def _unreported(kept: Sequence[Unit], target: Path) -> tuple[str, ...]:
     return tuple(name for name, report in reports.items() if not report.exists())
 
 
+def _outdated(
+    before: Iterable[Receipt], looked_for: Set[str], target: Path, settings: RunSettings
+) -> tuple[str, ...]:
+    """Files that are not looked for now and whose results are of before a restart, or will be."""
+    others = [each for each in before if each.unit not in looked_for]
+    old = [each for each in others if settings.restart or is_outdated(each)]
+    return tuple(each.unit for each in old if _holds(each, target))
+
+
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
@@ -399,18 +415,12 @@ def _size_of(path: Path) -> int:
 
 @contextmanager
 def _journal(plan: FolderPlan) -> Iterator[Journal]:
-    """The receipts of the folder; --restart removes what they tell of, and then them."""
+    """The receipts of the folder."""
     folder = plan.target / JOURNAL
     folder.mkdir(exist_ok=True)
     try:
-        if plan.settings.restart:
-            for receipt in receipts(folder):
-                if _holds(receipt, plan.target):
-                    remove(plan.target / receipt.facts["target"])
-                    untell(plan.target / receipt.facts["target"])
-            for name in (RECEIPTS, FINGERPRINT):
-                (folder / name).unlink(missing_ok=True)
-        with closing(Journal(folder, fingerprint(plan))) as journal:
+        restart = plan.settings.restart
+        with closing(Journal(folder, fingerprint(plan), restart=restart)) as journal:
             yield journal
     finally:
         abandon(folder)

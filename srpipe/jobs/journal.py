@@ -7,10 +7,10 @@ Two files in the job's folder: ``fingerprint.json`` says what decides the result
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from srpipe.errors import ConfigError, TargetError
 from srpipe.io.beside import sidecars
@@ -39,22 +39,30 @@ FREE = (
 class Journal:
     """The receipts of a job whose result is decided by a fingerprint.
 
+    Parameters
+    ----------
+    restart : whether the job begins anew, with any fingerprint; those that are here are outdated
+        from the first new receipt on, and nothing changes before
+
     Raises
     ------
     ConfigError
         As `check` does.
     """
 
-    def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
+    def __init__(self, folder: Path, fingerprint: Fingerprint, *, restart: bool = False) -> None:
         self.folder = folder
         self._path = folder / RECEIPTS
-        check(folder, fingerprint)
-        if _begun(folder) is None:
-            _begin(folder, fingerprint)
+        self._fingerprint = fingerprint
+        self._file: BinaryIO | None = None
+        if not restart:
+            check(folder, fingerprint)
+            if _begun(folder) is None:
+                self._begin([])
         self._receipts, whole = _read(self._path)
-        self._file = self._path.open("ab")
-        self._file.truncate(whole)  # a torn last line would swallow the next one
-        self.found = len(self._receipts)
+        if not restart:
+            self._file = self._path.open("ab")
+            self._file.truncate(whole)  # a torn last line would swallow the next one
 
     def kept(self, unit: Unit, files: Sequence[Path] | None = None) -> Receipt | None:
         """The receipt of a unit whose slot holds, bit for bit, what the receipt says.
@@ -79,14 +87,27 @@ class Journal:
 
     def add(self, receipt: Receipt) -> None:
         """Write a receipt; when this returns it is on the disk."""
-        self._file.write(json.dumps(receipt.to_dict()).encode() + b"\n")
+        if self._file is None:
+            self._receipts = {name: _outdated(each) for name, each in self._receipts.items()}
+            self._begin(self._receipts.values())
+            self._file = self._path.open("ab")
+        self._file.write(_line(receipt))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._receipts[receipt.unit] = receipt
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _begin(self, before: Iterable[Receipt]) -> None:
+        """Begin a new job, which knows of these receipts of another one.
+
+        They come first: a run that is ended in between has them with the old fingerprint.
+        """
+        _store(self._path, b"".join(map(_line, before)))
+        _store(self.folder / FINGERPRINT, json.dumps(self._fingerprint, indent=1).encode())
 
 
 def has_work(folder: Path) -> bool:
@@ -97,6 +118,11 @@ def has_work(folder: Path) -> bool:
 def receipts(folder: Path) -> list[Receipt]:
     """The receipts in a job's folder, whatever its fingerprint."""
     return list(_read(folder / RECEIPTS)[0].values())
+
+
+def is_outdated(receipt: Receipt) -> bool:
+    """Whether its job was begun anew since; the result is ours, and to be made anew as well."""
+    return not receipt.digest
 
 
 def identity(path: Path) -> dict[str, Any]:
@@ -191,17 +217,24 @@ def _begun(folder: Path) -> Fingerprint | None:
     return before if has_work(folder) else None
 
 
-def _begin(folder: Path, fingerprint: Fingerprint) -> None:
-    """Write the fingerprint of a new job."""
-    path = folder / FINGERPRINT
-    (folder / RECEIPTS).unlink(missing_ok=True)
-    part = path.with_suffix(".json.part")
-    with part.open("w") as file:
-        json.dump(fingerprint, file, indent=1)
+def _outdated(receipt: Receipt) -> Receipt:
+    """Of a result that is ours and not of this job: the receipt of no unit that there can be."""
+    return replace(receipt, digest="", facts={**receipt.facts, "status": "outdated"})
+
+
+def _line(receipt: Receipt) -> bytes:
+    return json.dumps(receipt.to_dict()).encode() + b"\n"
+
+
+def _store(path: Path, content: bytes) -> None:
+    """Have a file with this content, whole, on the disk."""
+    part = path.with_suffix(f"{path.suffix}.part")
+    with part.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
-    synced(folder)
+    synced(path.parent)
 
 
 def _content(path: Path) -> bytes:
