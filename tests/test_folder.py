@@ -14,7 +14,7 @@ import pytest
 import toy as network
 from PIL import Image
 from test_cli import draw
-from test_jobs import clip, doubled, names, pixels_of
+from test_jobs import clip, doubled, leave_unfinished, names, pixels_of
 
 from srpipe.errors import Cancelled, ConfigError, DeviceError, TargetError
 from srpipe.io import image
@@ -289,6 +289,14 @@ def test_a_video_that_was_replaced_while_unfinished_is_begun_anew(
     result = folder.upscale(photos, out, settings(segment=12), glob="*.mp4")
     assert (result.done, result.failures) == (1, {})
     assert manifest(out)["v.mp4"]["frames"] == 5
+
+
+def test_a_picture_in_the_place_of_an_unfinished_raster_is_made(photos, out, settings):
+    """The raster's job was in the way, and nothing that was advised helped."""
+    leave_unfinished(out / "a.png")
+    result = folder.upscale(photos, out, settings())
+    assert (result.done, result.failures) == (2, {})
+    assert names(out) == [".srpipe", "a.png", "b.png", MANIFEST]
 
 
 def test_what_is_finished_is_skipped_and_not_opened(photos, out, settings, enlarged):

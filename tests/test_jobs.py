@@ -3,7 +3,6 @@ import json
 import os
 import sys
 import threading
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from srpipe.io import image, xmp
 from srpipe.io.video import VideoSource
 from srpipe.jobs import job
 from srpipe.jobs.enlarge import Enlarger
-from srpipe.jobs.journal import RECEIPTS
-from srpipe.jobs.target import LOCK, WHOLE, abandon, published, workplace
+from srpipe.jobs.journal import Journal
+from srpipe.jobs.target import LOCK, WHOLE, abandon, part_of, published, workplace
 from srpipe.jobs.video import VideoWorker
 from srpipe.settings import RunSettings
 
@@ -451,13 +450,35 @@ def test_an_input_that_is_named_like_its_result_s_part_stays(picture, settings):
     assert source.read_bytes() == held
 
 
+def leave_unfinished(target):
+    """A job of another kind that was cut off at the place of a picture."""
+    part_of(target).mkdir(parents=True)
+    journal = Journal(part_of(target), {"input": "of another kind"})
+    journal.add(job.Receipt(unit="u0", digest="", size=1, checksum="", bytes=1, seconds=1.0))
+    journal.close()
+
+
 def test_a_picture_does_not_take_the_place_of_an_unfinished_job(tmp_path):
-    (tmp_path / "a.part").mkdir()
-    receipt = job.Receipt(unit="u0", digest="", size=1, checksum="", bytes=1, seconds=1.0, facts={})
-    (tmp_path / "a.part" / RECEIPTS).write_text(json.dumps(asdict(receipt)) + "\n")
+    leave_unfinished(tmp_path / "a")
     with pytest.raises(TargetError, match="in the way"), published(tmp_path / "a"):
         pass
     assert names(tmp_path) == ["a.part"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_where_a_picture_is_in_the_way_of_an_unfinished_job_what_is_advised_works(
+    tmp_path, picture, settings, restart
+):
+    """--restart was advised, and refused."""
+    target = tmp_path / "a.png"
+    leave_unfinished(target)
+    if restart:
+        jobs.upscale(picture, target, settings(restart=True))
+        assert names(tmp_path) == ["a.png", "in.png"]
+    else:
+        with pytest.raises(ConfigError, match=r"holds a job with another .* or --restart"):
+            jobs.upscale(picture, target, settings())
+        assert names(tmp_path) == ["a.png.part", "in.png"]
 
 
 def test_a_folder_of_the_user_s_is_no_job_s_and_stays(tmp_path):

@@ -553,13 +553,13 @@ class FolderWorker:
     ) -> Result:
         """Publish the result of one file, as if it had been asked for alone."""
         told: Any = {"report": unheard, "cancelled": cancelled}
-        if planned.kind == "picture":
-            if unit.name not in self._made:
-                self._look_ahead(planned, unit, after, cancelled)
-            made = self._made.pop(unit.name, None)
-            return picture.run(planned, self._engine, **told, made=made)
+        if planned.kind == "picture" and unit.name not in self._made:
+            self._look_ahead(planned, unit, after, cancelled)
         if _is_of_another_input(planned):
             planned = replace(planned, settings=replace(planned.settings, restart=True))
+        if planned.kind == "picture":
+            made = self._made.pop(unit.name, None)
+            return picture.run(planned, self._engine, **told, made=made)
         way = video.run if planned.kind == "video" else raster.run
         return way(planned, self._engine, **told)
 

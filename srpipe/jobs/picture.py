@@ -61,7 +61,8 @@ def run(
         count=True,
         on_tile=on_tile,
     )
-    with published(plan.target, claimed=plan.claimed) as part:
+    restart = plan.settings.restart
+    with published(plan.target, restart=restart, claimed=plan.claimed) as part:
         larger = picture.enlarged(enlarge(picture.frame, made))
         record = _record(plan, picture, upscaler, enlarge.clipped)
         larger, notices = _noted(larger, record)

@@ -129,23 +129,26 @@ def check_space(target: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def published(target: Path, *, claimed: Path | None = None) -> Iterator[Path]:
+def published(
+    target: Path, *, restart: bool = False, claimed: Path | None = None
+) -> Iterator[Path]:
     """A file to write to, in a folder `{target}.part`; it becomes the target at the block's end.
 
     When the block ends with an error, the file is gone, and so is a folder that was made for it.
 
     Parameters
     ----------
-    claimed : as for `workplace`
+    restart, claimed : as for `workplace`
 
     Raises
     ------
     TargetError
-        If the file cannot be made or written, or another run is writing it.
+        If the file cannot be made or written, another run is writing it, or an unfinished job
+        lies there.
     """
-    if has_work(part_of(target)):
+    if has_work(part_of(target)) and not restart:
         raise TargetError(_in_the_way(part_of(target)))
-    with workplace(target, restart=False, claimed=claimed) as folder:
+    with workplace(target, restart=restart, claimed=claimed) as folder:
         yield folder / WHOLE
 
 
