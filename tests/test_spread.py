@@ -6,16 +6,17 @@ import threading
 from pathlib import Path
 
 import dask
-import distributed  # noqa: F401 - so that its settings are there before one is changed
+import distributed  # so that its settings are there before one is changed
 import pytest
 import torch
+from test_cli import draw
 from test_device import glibc
 from test_jobs import names
 from test_video_resume import FAST, decoded, long_clip
 
 from srpipe import device, jobs
 from srpipe.errors import Cancelled, ConfigError, DeviceError
-from srpipe.jobs import software, spread
+from srpipe.jobs import folder, software, spread
 from srpipe.jobs.target import part_of
 from srpipe.settings import RunSettings
 
@@ -137,6 +138,35 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path, settings, monkeypatch)
     with pytest.raises(ConfigError, match=r"no Dask scheduler .* answers at tcp://127\.0\.0\.1:9"):
         jobs.upscale(source, None, settings(workers=None, scheduler="tcp://127.0.0.1:9"))
     assert names(tmp_path) == ["in.mp4"]
+
+
+def test_weights_are_found_from_the_folder_that_workers_are_in(
+    tmp_path, toy, settings, monkeypatch
+):
+    """They were looked for beside the worker, where there are none."""
+    (tmp_path / "in").mkdir()
+    draw(tmp_path / "in" / "a.png")
+    long_clip(tmp_path / "in.mp4", frames=4)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(toy.parent)
+    by_folder = {"weights": Path(toy.name)}
+    by_file = {"weights": None, "model": f"{toy.name}/toy-lite-x2-fidelity.json"}
+    with (
+        distributed.LocalCluster(n_workers=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        client.run(os.chdir, elsewhere)
+        at = {"workers": None, "scheduler": cluster.scheduler_address}
+        for number, named in enumerate((by_folder, by_file)):
+            pictures = folder.upscale(
+                tmp_path / "in", tmp_path / f"{number}", settings(**at, **named)
+            )
+            assert pictures.failures == {}
+            film = jobs.upscale(
+                tmp_path / "in.mp4", tmp_path / f"{number}.mp4", settings(**at, **named)
+            )
+            assert film.frames == 4
 
 
 def test_workers_have_what_memory_of_the_device_this_process_keeps(monkeypatch):

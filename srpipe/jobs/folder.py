@@ -60,7 +60,7 @@ from srpipe.jobs.journal import (
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.plan import plan as plan_one
 from srpipe.jobs.report import Event, Report, Result, unheard
-from srpipe.jobs.size import network
+from srpipe.jobs.size import located, network
 from srpipe.jobs.software import versions, weights
 from srpipe.jobs.spread import performed
 from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published
@@ -448,7 +448,7 @@ def _performed(
     work = FolderWork(
         source=plan.source.absolute(),
         target=plan.target.absolute(),
-        settings=replace(settings, overwrite=True, workers=None, scheduler=None),
+        settings=replace(located(settings), overwrite=True, workers=None, scheduler=None),
     )
     try:
         return performed(

@@ -20,7 +20,7 @@ from srpipe.jobs import compressed
 from srpipe.jobs.journal import check, fingerprint, has_work
 from srpipe.jobs.raster_plan import RasterPlan, look, warnings
 from srpipe.jobs.report import Result, Status
-from srpipe.jobs.size import Size, aim, label, network
+from srpipe.jobs.size import Size, aim, label, located, network
 from srpipe.jobs.target import (
     check_folder,
     check_place,
@@ -85,7 +85,8 @@ class Plan:
     @property
     def network(self) -> RunSettings:
         """The settings that name the network itself, whatever size was asked for."""
-        return replace(self.settings, model=self.entry.model, scale=self.entry.scale, size=None)
+        entry = self.entry
+        return located(replace(self.settings, model=entry.model, scale=entry.scale, size=None))
 
     def result(self, *, status: Status, **facts: Any) -> Result:
         """What became of the plan."""

@@ -1,5 +1,8 @@
 """How large a result is to be, and which network comes nearest to that."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from srpipe import zoo
 from srpipe.errors import ConfigError
 from srpipe.settings import RunSettings, size_of
@@ -24,6 +27,16 @@ def network(settings: RunSettings, times: float | None = None) -> zoo.Entry:
     known = zoo.scales(settings.model, folder=settings.weights)
     scale = next((scale for scale in known if scale >= times), known[-1])
     return zoo.find(settings.model, scale=scale, folder=settings.weights)
+
+
+def located(settings: RunSettings) -> RunSettings:
+    """The settings with paths that name the same network for a process in another folder."""
+    model, weights = settings.model, settings.weights
+    return replace(
+        settings,
+        model=str(Path(model).absolute()) if zoo.is_file(model) else model,
+        weights=None if weights is None else weights.absolute(),
+    )
 
 
 def aim(
