@@ -3,12 +3,14 @@
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 
 import dask
 import distributed  # so that its settings are there before one is changed
 import pytest
 import torch
+import toy as network
 from test_cli import draw
 from test_device import glibc
 from test_jobs import names
@@ -98,8 +100,6 @@ def test_a_unit_that_ends_every_worker_is_named_and_the_others_are_kept(
 
 
 def test_cancelling_ends_the_workers_and_keeps_what_is_done(tmp_path, toy, settings):
-    import toy as network
-
     slow = network.install(tmp_path / "weights", sleep_s=0.02)
     source = long_clip(tmp_path / "in.mp4")
     stop = threading.Event()
@@ -115,6 +115,35 @@ def test_cancelling_ends_the_workers_and_keeps_what_is_done(tmp_path, toy, setti
         jobs.upscale(source, tmp_path / "out.mp4", settings(weights=slow), cancelled=stop)
     result = jobs.upscale(source, tmp_path / "out.mp4", settings(weights=slow, workers=None))
     assert result.checked["frames"] == 400
+
+
+def test_the_workers_of_a_cluster_hear_of_a_stop(tmp_path, settings):
+    """They went on with what they had, such as a whole film of a folder."""
+    slow = network.install(tmp_path / "weights", sleep_s=0.1)
+    source = long_clip(tmp_path / "in.mp4")
+    stop = threading.Event()
+
+    def begun(event):
+        if event.kind == "progress" and event.facts["done"]:
+            stop.set()
+
+    with (
+        distributed.LocalCluster(n_workers=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        at = {"workers": None, "scheduler": cluster.scheduler_address, "weights": slow}
+        with pytest.raises(Cancelled):
+            jobs.upscale(source, tmp_path / "out.mp4", settings(**at), report=begun, cancelled=stop)
+        began = time.monotonic()
+        while any(client.run(_is_busy).values()):
+            assert time.monotonic() - began < 4, "as long as half a unit takes"
+            time.sleep(0.1)
+
+
+def _is_busy():
+    from srpipe.jobs import spread
+
+    return spread._turn.locked()
 
 
 def test_a_worker_with_another_library_is_refused(tmp_path, settings, monkeypatch):

@@ -309,5 +309,6 @@ def _share() -> int:
     return max(len(os.sched_getaffinity(0)) // max(here, 1), 1)
 
 
-def _stop(job: str) -> None:
+async def _stop(job: str) -> None:
+    """Let what a worker does of a job come to an end; a coroutine, as only these go unawaited."""
     _stops.setdefault(job, threading.Event()).set()
