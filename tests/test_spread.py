@@ -169,6 +169,27 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path, settings, monkeypatch)
     assert names(tmp_path) == ["in.mp4"]
 
 
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_scheduler_that_is_lost_is_told_as_such(tmp_path, settings, monkeypatch, count):
+    """It was told as a full disk. Of three files all are given to the worker by then."""
+    monkeypatch.setattr("srpipe.jobs.spread._WAIT_S", 5)
+    (tmp_path / "in").mkdir()
+    draw(*(tmp_path / "in" / f"{number:02}.png" for number in range(count)))
+    slow = network.install(tmp_path / "weights", sleep_s=0.3)
+    cluster = distributed.LocalCluster(n_workers=1, dashboard_address=":0")
+
+    def close(event):
+        if event.facts.get("done") == 1:
+            cluster.close()
+
+    at = {"workers": None, "scheduler": cluster.scheduler_address, "weights": slow}
+    lost = rf"scheduler at {at['scheduler']} is lost; what .* again"
+    with pytest.raises(DeviceError, match=lost):
+        folder.upscale(tmp_path / "in", tmp_path / "out", settings(**at), report=close)
+    there = folder.plan(tmp_path / "in", tmp_path / "out", settings(weights=slow))
+    assert (there.kept, there.foreign) == (1, ())
+
+
 def test_weights_are_found_from_the_folder_that_workers_are_in(
     tmp_path, toy, settings, monkeypatch
 ):

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager, suppress
 from traceback import format_exc
 from typing import Any
@@ -89,6 +90,8 @@ def spread(
     ------
     ConfigError
         If no scheduler or no worker answers.
+    DeviceError
+        If the scheduler is lost.
     Cancelled
         If `cancelled` was set before all were done.
     SrpipeError
@@ -135,19 +138,36 @@ class _Crew:
 
     def stop(self) -> None:
         """Let the workers come to an end soon; what they have is given up."""
-        with suppress(Exception):  # the scheduler may be what is gone
+        if self._client.status != "running":  # or half a minute goes into a new connection
+            return
+        with suppress(Exception):  # the scheduler may be lost meanwhile
             self._client.run(_stop, self.name, wait=False)
             self._client.cancel(list(self._at), asynchronous=False)
 
     def _flow(self, units: deque[Unit], window: Callable[[], int]) -> None:
         while units or self._at:
-            while units and len(self._at) < window():
-                unit = units.popleft()
-                key = f"{self.name}-{uuid.uuid4().hex}"  # a file's name need not be text
-                given = self._work, self._software, unit, self.name, self._threads
-                self._at[self._client.submit(_do, *given, key=key, pure=False)] = unit
-            for future in self._finished():
+            with self._heard():
+                while units and len(self._at) < window():
+                    self._give(units.popleft())
+                finished = self._finished()
+            for future in finished:
                 self._taken(future, self._at.pop(future))
+
+    def _give(self, unit: Unit) -> None:
+        key = f"{self.name}-{uuid.uuid4().hex}"  # a file's name need not be text
+        given = self._work, self._software, unit, self.name, self._threads
+        self._at[self._client.submit(_do, *given, key=key, pure=False)] = unit
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Say what it means where Dask gives up in the block."""
+        try:
+            yield
+        except (OSError, CancelledError) as error:  # a closed connection is an OSError to Dask
+            raise DeviceError(
+                f"the Dask scheduler at {self._client.scheduler.address} is lost; what is finished"
+                " is kept: start it and its workers again, and the same command goes on"
+            ) from error
 
     def _finished(self) -> list[Any]:
         from distributed import wait
@@ -167,7 +187,9 @@ class _Crew:
         elif lost is not None:
             raise lost
         else:
-            self._reported(unit, *future.result())
+            with self._heard():  # what it was at is cancelled where the scheduler is lost
+                made, busy = future.result()
+            self._reported(unit, made, busy)
         future.release()
 
     def _reported(self, unit: Unit, made: Receipt | Exception, busy: Counter[str]) -> None:
