@@ -6,6 +6,7 @@ Any other letter (T, Z, ...) is an axis of pictures that have nothing to do with
 """
 
 import math
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -173,7 +174,7 @@ def _upscaler(settings: RunSettings, perception: float | None, bits: int) -> Ups
 
 
 def _file(source: Path, target: str | Path | None, settings: RunSettings) -> Path:
-    if not source.is_dir() or raster_formats.raster_format(source) is not None:
+    if not os.path.isdir(source) or raster_formats.raster_format(source) is not None:
         return jobs.upscale(source, target, settings).target
     if not target:
         raise ConfigError(f"{source} is a folder; name another one for the results")

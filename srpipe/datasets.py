@@ -1,6 +1,7 @@
 """Pictures to measure: those of a folder, a single one, or a video's frames, one at a time."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -46,8 +47,8 @@ class Pictures:
         MediaError
             If the file cannot be read.
         """
-        if path.is_dir():
-            files = tuple(sorted(file for file in path.iterdir() if _is_picture(file)))
+        if os.path.isdir(path):  # no errors, unlike Path
+            files = tuple(sorted(filter(_is_picture, _listed(path))))
             if not files:
                 raise ConfigError(f"{path} holds no pictures; name a folder of them, or a video")
             return cls(path=path, files=files, count=len(files))
@@ -123,6 +124,13 @@ def together(parts: list[Pictures]) -> Iterator[tuple[str, list[Tensor]]]:
             longer = next(p.path for p, each in zip(parts, row, strict=True) if each is not None)
             raise MediaError(f"{ended[0]} has fewer frames than {longer}; they do not belong")
         yield row[0][0], [picture for _, picture in row]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise MediaError(f"{folder} cannot be read: {error.strerror}; change its rights") from error
 
 
 def _is_picture(file: Path) -> bool:

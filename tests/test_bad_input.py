@@ -1,5 +1,7 @@
 """Each through the real command: one line that says what to do, its exit code, nothing left."""
 
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -229,3 +231,62 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path, tmp_path_factory, name
     assert len(err.splitlines()) == 1
     assert "stopped" in err
     assert names(tmp_path) == [name]
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A folder of mode 000, as anybody but root sees it."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+
+    def refusing(ask, *, itself):
+        def asked(path, *rest, **more):
+            inside = isinstance(path, str | os.PathLike) and folder in Path(path).absolute().parents
+            if inside or (itself and Path(path).absolute() == folder):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return ask(path, *rest, **more)
+
+        return asked
+
+    monkeypatch.setattr(os, "stat", refusing(os.stat, itself=False))
+    monkeypatch.setattr(io, "open", refusing(io.open, itself=False))
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name), itself=True))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("upscale", ["locked", "-o", "out"]),
+        ("upscale", ["locked/a.png"]),
+        ("upscale", ["locked/%05d.png"]),
+        ("eval", ["locked", "locked"]),
+        ("eval", ["locked/a.png", "locked/a.png"]),
+    ],
+)
+def test_what_may_not_be_read_is_one_line(run, locked, command, words):
+    code, out, err = run(*words, command=command)
+    assert (code, out, len(err)) == (1, [], 1)
+    assert err[0].startswith(f"srpipe: error: {words[0].removesuffix('/%05d.png')} cannot be read")
+    assert "Permission denied" in err[0]
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("upscale", [LONG]),
+        ("upscale", [f"{LONG}.zarr", "-o", "out"]),
+        ("upscale", [f"{LONG}/", "-o", "out"]),
+        ("upscale", [f"{LONG}/%05d.png"]),
+        ("eval", [LONG, LONG]),
+        ("models", ["--weights", LONG]),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_line(run, command, words):
+    code, out, err = run(*words, command=command)
+    assert (code, out, len(err)) == (1, [], 1)
+    assert LONG in err[0]

@@ -700,3 +700,11 @@ def test_a_name_may_be_as_long_as_its_part_allows(photos, out, settings):
     (photos / "a.png").rename(photos / longest)
     assert not folder.upscale(photos, out, settings()).failures
     assert (out / longest).exists()
+
+
+def test_a_name_that_no_result_can_have_is_one_file_s_fault(photos, out, settings):
+    """The folder ended with a traceback."""
+    out.mkdir()
+    (photos / f"{'v' * 252}.qt").touch()  # with .mkv a byte more than a name can have
+    result = folder.upscale(photos, out, settings())
+    assert (result.done, len(result.failures)) == (2, 1)

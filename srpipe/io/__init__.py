@@ -5,6 +5,7 @@ follow one another the name decides too: Motion JPEG is nothing but that.
 """
 
 import mmap
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ def is_raster(path: Path) -> bool:
     """
     from srpipe.io.raster_formats import raster_format
 
-    return path.exists() and (path.is_file() or path.is_dir()) and raster_format(path) is not None
+    there = os.path.isfile(path) or os.path.isdir(path)  # no errors, unlike Path
+    return there and raster_format(path) is not None
 
 
 def format_for(suffix: str) -> str:
@@ -178,7 +180,9 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
-        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
+        raise MediaError(
+            f"{path} cannot be read: {error.strerror}; check its name and rights"
+        ) from error
     if not head:
         raise MediaError(f"{path} is empty; fetch it again")
     return head

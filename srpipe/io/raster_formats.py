@@ -6,6 +6,7 @@ tags under a microscope (OME, ImageJ), or if it has more pages, more bands, othe
 pixels than a picture.
 """
 
+import os
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -86,8 +87,8 @@ def raster_format(path: Path) -> str | None:
     MediaError
         If it is a damaged TIFF, or a Zarr in a ZIP.
     """
-    if path.is_dir():
-        zarr = any((path / name).exists() for name in ZARR) or path.suffix == ".zarr"
+    if os.path.isdir(path):  # no errors, unlike Path
+        zarr = any(os.path.exists(path / name) for name in ZARR) or path.suffix == ".zarr"
         return "omezarr" if zarr else None
     if path.name.endswith((".zarr.zip", ".ozx")):
         raise MediaError(f"{path} is a Zarr in a ZIP; unzip it first")
@@ -226,7 +227,9 @@ def _is_tiff(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(4) in TIFF_STARTS
     except OSError as error:
-        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
+        raise MediaError(
+            f"{path} cannot be read: {error.strerror}; check its name and rights"
+        ) from error
 
 
 def _tiff_format(file: tifffile.TiffFile, path: Path) -> str | None:

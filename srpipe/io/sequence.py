@@ -4,6 +4,7 @@ A pattern has one number, ``%d`` or ``%05d``. As FFmpeg has it, ``%%`` stands fo
 does any other one.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,7 +32,7 @@ class _Pattern:
 
 def is_sequence(path: Path) -> bool:
     """Whether a name stands for numbered pictures and not for a file."""
-    return len(_places(path.name)) == 1 and not path.exists()
+    return len(_places(path.name)) == 1 and not os.path.exists(path)
 
 
 def numbered(path: Path, number: int) -> Path:

@@ -372,7 +372,7 @@ def _check_apart(units: Sequence[Unit], target: Path) -> None:
 def _state(unit: Unit, before: Receipt | None, target: Path, settings: RunSettings) -> str:
     """Whether a file is "todo", "kept" or "foreign"; see `FolderPlan`."""
     path = target / unit.facts["target"]
-    if not path.exists():
+    if not os.path.exists(path):  # if it cannot be there, making it will tell
         return "todo"
     if is_claimed(claim_of(target / JOURNAL, unit.name), path):
         return "todo"  # its receipt was lost
@@ -403,7 +403,7 @@ def _some(names: Sequence[str]) -> str:
 def _holds(receipt: Receipt, target: Path) -> bool:
     """Whether a result is there as it was written, as far as one can tell without reading it."""
     path = target / receipt.facts["target"]
-    return path.exists() and _size_of(path) == receipt.bytes
+    return os.path.exists(path) and _size_of(path) == receipt.bytes
 
 
 def _size_of(path: Path) -> int:

@@ -199,7 +199,7 @@ def cards(folder: Path | None = None) -> list[Card]:
     WeightsError
         If there is no such folder, a card in it cannot be read, or two are of one stage.
     """
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not os.path.isdir(folder):
         raise WeightsError(f"{folder} is no folder, and weights were to be in it; check the name")
     found: dict[str, tuple[Path, Card]] = {}
     for path in sorted((folder or SHIPPED).glob("*.json")):
