@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,3 +293,21 @@ def test_a_bug_keeps_its_traceback(run, monkeypatch):
     monkeypatch.setattr("srpipe.io.image.write", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("in.png")
+
+
+def test_a_dry_run_says_what_memory_would_not_hold(run):
+    draw("a.png")
+    for words in (["--dry-run"], []):
+        code, out, err = run("a.png", "--size", "1200000x900000", *words)
+        assert (code, out, len(err)) == (1, [], 1)
+        assert "a picture of 1200000 x 900000 px needs about 40233.1 GiB of memory" in err[0]
+
+
+def test_a_folder_that_has_the_name_of_the_result_is_told_before_the_work(run):
+    draw("a.png")
+    Path("a_toy_x2.png").mkdir()
+    for words in (["--dry-run"], [], ["--overwrite"]):
+        code, out, err = run("a.png", *words)
+        assert (code, out, len(err)) == (1, [], 1)
+        assert "a_toy_x2.png is a folder, and a file is to have its name; rename it" in err[0]
+    assert names(Path()) == ["a.png", "a_toy_x2.png"]

@@ -655,6 +655,18 @@ def test_a_dry_run_refuses_what_the_run_would(run, photos, settings):
     assert (code, out[1]) == (0, "  2 files: 2 to do")
 
 
+@pytest.mark.parametrize(("name", "kind"), [(MANIFEST, "folder"), (".srpipe", "file")])
+def test_what_is_where_the_records_are_to_be_is_told_before_the_work(run, photos, name, kind):
+    """All was done before it was seen that the manifest has no place."""
+    Path("out").mkdir()
+    (Path("out") / name).mkdir() if kind == "folder" else (Path("out") / name).touch()
+    for words in (["--dry-run"], []):
+        code, out, err = run("in", "-o", "out", *words)
+        assert (code, out, len(err)) == (1, [], 1)
+        assert f"out/{name} is a {kind}, and a" in err[0]
+    assert names(Path("out")) == [name]
+
+
 def test_the_command_as_json(run, photos):
     (photos / "a.png").write_bytes(b"no picture")
     _, out, _ = run("in", "-o", "out", "--json")

@@ -155,6 +155,14 @@ def test_pictures_become_larger_pictures_with_their_numbers(tmp_path, settings, 
         upscale(source, tmp_path / "out" / "%04d.png", settings(overwrite=True))
 
 
+def test_a_file_that_has_the_name_of_the_folder_of_pictures_is_told(tmp_path, settings):
+    source = clips.sequence(tmp_path, fmt="rgb24")
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(TargetError, match="out is a file, and a folder is to have its name"):
+        upscale(source, tmp_path / "out" / "%04d.png", settings(overwrite=True))
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_a_video_becomes_pictures_and_says_what_they_cannot_hold(tmp_path, settings):
     path = clips.make(tmp_path / "a.mkv", times=clips.UNEVEN, extras=[clips.sound("eng")])
     result = upscale(path, tmp_path / "out" / "%d.png", settings())

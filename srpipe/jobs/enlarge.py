@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from srpipe.color import from_rgb, rgb_of
-from srpipe.device import free_bytes, where_room_is
+from srpipe.device import where_room_is
 from srpipe.infer import Upscaler
 from srpipe.io.frames import Frame
 from srpipe.jobs.opacity import hidden_again, visible
@@ -117,11 +117,6 @@ def together(
     """What the network makes of frames of one size by one call, for an `Enlarger` to go on with."""
     seen = torch.cat([_visible(_picture(frame, upscaler), frame) for frame in frames])
     return list(upscaler(seen, cancelled=cancelled.is_set).split(1))
-
-
-def free_memory_bytes() -> int:
-    """Memory that the results of an `Enlarger`, which are on the CPU, can still have."""
-    return free_bytes(torch.device("cpu"))
 
 
 def _picture(frame: Frame, upscaler: Upscaler) -> Tensor:

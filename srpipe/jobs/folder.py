@@ -63,7 +63,7 @@ from srpipe.jobs.report import Event, Report, Result, unheard
 from srpipe.jobs.size import located, network
 from srpipe.jobs.software import versions, weights
 from srpipe.jobs.spread import performed
-from srpipe.jobs.target import abandon, check_folder, is_zarr, part_of, published
+from srpipe.jobs.target import abandon, check_folder, check_kind, is_zarr, part_of, published
 from srpipe.settings import RunSettings
 
 JOURNAL = ".srpipe"
@@ -226,6 +226,8 @@ def plan(
     if here == there or here in there.parents or there in here.parents:
         raise ConfigError(f"{source} and {target} lie in one another; name another folder with -o")
     check_folder(target, may_be_made=True)
+    check_kind(target / JOURNAL, folder=True)
+    check_kind(target / MANIFEST, folder=False)
     network(settings)
     if settings.scheduler is None:
         found(settings.device)

@@ -9,21 +9,19 @@ from typing import Any
 
 from torch import Tensor
 
-from srpipe.errors import Cancelled, DeviceError
+from srpipe.errors import Cancelled
 from srpipe.infer import Upscaler
 from srpipe.io import image, xmp
 from srpipe.io.frames import Frame
 from srpipe.io.picture import Picture, layout_in
 from srpipe.jobs import provenance
 from srpipe.jobs.engine import Engine
-from srpipe.jobs.enlarge import Enlarger, free_memory_bytes, together
+from srpipe.jobs.enlarge import Enlarger, together
 from srpipe.jobs.plan import Plan
 from srpipe.jobs.report import Event, Report, Result
 from srpipe.jobs.samples import of_frames
 from srpipe.jobs.target import published
 from srpipe.jobs.trusted import disagreement_of, tell, untell
-
-_BYTES_PER_PIXEL = 40  # of the result: RGBA in float32, its codes, and a copy of each for a moment
 
 
 def run(
@@ -44,7 +42,6 @@ def run(
     picture, size = plan.picture, plan.size_after
     assert picture is not None
     assert size is not None
-    _check_memory(size)
     upscaler = _upscaler(plan, engine)
     recomputed = upscaler.recomputed
 
@@ -149,13 +146,3 @@ def _noted(picture: Picture, record: Mapping[str, Any]) -> tuple[Picture, tuple[
     if packet is None or (picture.format == "jpeg" and len(packet) > image.JPEG_XMP_BYTES_MAX):
         return picture, ("the file's XMP has no room for a record of where it comes from",)
     return replace(picture, metadata=replace(picture.metadata, xmp=packet)), ()
-
-
-def _check_memory(size: tuple[int, int]) -> None:
-    """Stop before the system does: it would end the process and not say why."""
-    needed, free = size[0] * size[1] * _BYTES_PER_PIXEL, free_memory_bytes()
-    if needed > free:
-        raise DeviceError(
-            f"a picture of {size[1]} x {size[0]} px needs about {needed / 2**30:.1f} GiB of memory"
-            f" and there are {free / 2**30:.1f} GiB; cut it into pieces or take a smaller scale"
-        )

@@ -20,9 +20,10 @@ from srpipe.jobs import compressed
 from srpipe.jobs.journal import check, fingerprint, has_work
 from srpipe.jobs.raster_plan import RasterPlan, look, warnings
 from srpipe.jobs.report import Result, Status
-from srpipe.jobs.size import Size, aim, label, located, network
+from srpipe.jobs.size import Size, aim, check_memory, label, located, network
 from srpipe.jobs.target import (
     check_folder,
+    check_kind,
     check_place,
     exists,
     is_folder,
@@ -156,7 +157,7 @@ def plan(
     check_place(path)
     may_be_made = make_folders or (target is not None and is_folder(target))
     check_folder(path.parent, may_be_made=may_be_made)
-    skipped = _is_there(path, settings) and not settings.overwrite
+    skipped = _is_there(path, pattern, settings) and not settings.overwrite
     facts: dict[str, Any] = {"entry": entry}
     if not skipped:
         facts = _facts(source, path, pattern, settings, form)
@@ -217,15 +218,16 @@ def _place(
     return folder, pattern
 
 
-def _is_there(path: Path, settings: RunSettings) -> bool:
-    """Whether the target is; an empty folder is none.
+def _is_there(path: Path, pattern: str | None, settings: RunSettings) -> bool:
+    """Whether the target is; an empty folder for numbered pictures is none.
 
     Raises
     ------
     TargetError
-        If it is a folder that was to be replaced.
+        If it is a folder of pictures that was to be replaced, or as `check_kind` does.
     """
-    if not path.is_dir() or is_zarr(path):
+    check_kind(path, folder=pattern is not None or is_zarr(path))
+    if pattern is None or not exists(path):
         return exists(path)
     filled = any(path.iterdir())
     if filled and settings.overwrite:
@@ -363,6 +365,7 @@ def _picture(source: Path, target: Path, settings: RunSettings) -> dict[str, Any
             f"{name.upper()} holds sides of up to {FORMATS[name].side_max} px, and {target} would"
             f" have {max(after)}; write PNG or TIFF with -o"
         )
+    check_memory(after)
     return {
         "entry": entry,
         "size": size,

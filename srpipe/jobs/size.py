@@ -3,11 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from srpipe import zoo
-from srpipe.errors import ConfigError
+from srpipe.device import free_bytes
+from srpipe.errors import ConfigError, DeviceError
 from srpipe.settings import RunSettings, size_of
 
 Size = tuple[int, int]
+
+_BYTES_PER_PIXEL = 40  # of the result: RGBA in float32, its codes, and a copy of each for a moment
 
 
 def network(settings: RunSettings, times: float | None = None) -> zoo.Entry:
@@ -70,6 +75,23 @@ def aim(
             )
         entry = network(settings, times)
     return entry, after, _notices(entry, times)
+
+
+def check_memory(after: Size) -> None:
+    """See that a picture of this size fits; the system would end the process and not say why.
+
+    Raises
+    ------
+    DeviceError
+        If it does not.
+    """
+    needed, free = after[0] * after[1] * _BYTES_PER_PIXEL, free_bytes(torch.device("cpu"))
+    if needed > free:
+        raise DeviceError(
+            f"a picture of {after[1]} x {after[0]} px needs about {needed / 2**30:.1f} GiB of"
+            f" memory and there are {free / 2**30:.1f} GiB; cut it into pieces or take a smaller"
+            " scale"
+        )
 
 
 def label(settings: RunSettings, entry: zoo.Entry) -> str:

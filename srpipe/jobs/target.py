@@ -106,6 +106,21 @@ def check_folder(folder: Path, *, may_be_made: bool) -> None:
         raise TargetError(f"{nearest} takes no files from you; change its rights, or use -o")
 
 
+def check_kind(path: Path, *, folder: bool) -> None:
+    """See that what is there can be replaced: a file by a file, or a folder by a folder.
+
+    Raises
+    ------
+    TargetError
+        If it cannot.
+    """
+    if exists(path) and path.is_dir() != folder:
+        there, wanted = ("file", "folder") if folder else ("folder", "file")
+        raise TargetError(
+            f"{path} is a {there}, and a {wanted} is to have its name; rename it, or change -o"
+        )
+
+
 def check_space(target: Path, needed_bytes: int) -> None:
     """See that there is room for what a job writes beside its target; what it has counts.
 
