@@ -183,11 +183,11 @@ def test_a_sink_that_runs_out_of_room(run, tmp_path, monkeypatch):
 # --- in a process of its own -------------------------------------------------------------------
 
 
-def started(folder, weights, *words, **options):
+def started(folder, weights, *words, more=None, **options):
     return subprocess.Popen(
         [sys.executable, HERE / "toy.py", "upscale", "-m", "toy", "--weights", weights, *words],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"} | (more or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -231,6 +231,23 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path, tmp_path_factory, name
     assert len(err.splitlines()) == 1
     assert "stopped" in err
     assert names(tmp_path) == [name]
+
+
+def test_ctrl_c_with_workers_says_no_more_than_that(tmp_path, tmp_path_factory):
+    """A warning of leaked semaphores came after it."""
+    weights = toy_script.install(tmp_path_factory.mktemp("weights"), sleep_s=1)
+    (tmp_path / "in").mkdir()
+    draw(*(tmp_path / "in" / f"{number}.png" for number in range(9)))
+    preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str([str(HERE / "toy_worker.py")])}
+    words = ("in", "-o", "out", "--workers", "2")
+    command = started(tmp_path, weights, *words, more=preload)
+    while not (tmp_path / "out" / "0.png").exists() and command.poll() is None:
+        time.sleep(0.02)
+    command.send_signal(signal.SIGINT)
+    _, err = command.communicate()
+    assert command.returncode == 130
+    (line,) = err.splitlines()
+    assert line.startswith("srpipe: error: stopped; ")
 
 
 @pytest.fixture

@@ -35,6 +35,9 @@ _KILLS = 1  # times that a worker may die with a unit and the unit is tried agai
 _LOOK_S = 0.1  # between two looks at the caller's wish to cancel
 _TELL_S = 0.5  # between two words of a worker on how far it is
 _ENVIRON = "distributed.nanny.pre-spawn-environ"
+_UNTOLD = "ignore:resource_tracker:UserWarning"
+"""Python's own process that removes the semaphores of one that ends at Ctrl-C need not tell."""
+
 _WAIT_S = 30  # for a scheduler, and for its first worker
 
 
@@ -221,13 +224,14 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, i
             yield client, 0
         return
     assert workers is not None
+    warnings = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _UNTOLD)))
     settings = {
         "distributed.scheduler.allowed-failures": _KILLS,
         "distributed.worker.daemon": True,
         "distributed.comm.timeouts.connect": _WAIT_S,
     }
     with (
-        _environ(dask.config.get(_ENVIRON), KEEP_FREED),
+        _environ(dask.config.get(_ENVIRON), {**KEEP_FREED, "PYTHONWARNINGS": warnings}),
         dask.config.set(settings),
         LocalCluster(
             n_workers=workers,
@@ -243,7 +247,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, i
 
 
 @contextmanager
-def _environ(of_dask: Iterable[str], ours: Mapping[str, int]) -> Iterator[None]:
+def _environ(of_dask: Iterable[str], ours: Mapping[str, int | str]) -> Iterator[None]:
     """For the block alone: `ours`, and what Dask sets in this process for its workers to have.
 
     Dask lets a variable that is here already stand, so another cluster's may be in the way.
