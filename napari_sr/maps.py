@@ -17,6 +17,7 @@ from napari_sr.region import Box
 from napari_sr.run import Plan, Wish
 from napari_sr.stack import Stack
 from srpipe import trust
+from srpipe.errors import Cancelled
 from srpipe.gradients import gradient_map
 from srpipe.pixels import Range
 from srpipe.validity import enlarged, fill, valid_of
@@ -147,10 +148,21 @@ def gradient_of(stack: Stack, ends: Range) -> Make:
     return make
 
 
-def limit(make: Make, shape: tuple[int, ...], plane: tuple[int, ...]) -> float:
-    """What nearly all numbers in the middle of a plane of a map stay below, in size."""
+def limit(
+    make: Make,
+    shape: tuple[int, ...],
+    plane: tuple[int, ...],
+    asked: Callable[[], bool] | None = None,
+) -> float:
+    """What nearly all numbers in the middle of a plane of a map stay below, in size.
+
+    Raises
+    ------
+    Cancelled
+        If `asked` said so.
+    """
     y, x = (((n - min(n, _SAMPLE)) // 2, (n + min(n, _SAMPLE)) // 2) for n in shape[-2:])
-    return largest(make(plane, y, x))
+    return largest(_made(make, plane, y, x, np.dtype(np.float32), asked))
 
 
 def largest(found: np.ndarray) -> float:
@@ -174,13 +186,41 @@ def lazily(make: Make, shape: tuple[int, ...], dtype: np.dtype, side: int = _SID
     return da.map_blocks(part, chunks=chunks, dtype=dtype, meta=np.empty((0,) * len(shape), dtype))
 
 
-def settled(make: Make, shape: tuple[int, ...], plane: tuple[int, ...], dtype: np.dtype) -> Any:
-    """One plane of a map, made now: an array of the axes that the map has, one long but for two."""
+def settled(
+    make: Make,
+    shape: tuple[int, ...],
+    plane: tuple[int, ...],
+    dtype: np.dtype,
+    asked: Callable[[], bool] | None = None,
+) -> Any:
+    """One plane of a map, made now: an array of the axes that the map has, one long but for two.
+
+    Raises
+    ------
+    Cancelled
+        If `asked` said so.
+    """
     height, width = shape[-2:]
-    made = np.empty((1,) * len(plane) + (height, width), dtype)
-    for y, x in product(spans(height, _SIDE), spans(width, _SIDE)):
-        cut(made, (*y, *x))[:] = make(plane, y, x)
-    return made
+    made = _made(make, plane, (0, height), (0, width), dtype, asked)
+    return made.reshape((1,) * len(plane) + made.shape)
+
+
+def _made(
+    make: Make,
+    plane: tuple[int, ...],
+    y: Span,
+    x: Span,
+    dtype: np.dtype,
+    asked: Callable[[], bool] | None,
+) -> np.ndarray:
+    """Numbers (H, W) of a large part of a map, window by window; before each it may be stopped."""
+    found = np.empty((y[1] - y[0], x[1] - x[0]), dtype)
+    for rows, columns in product(spans(found.shape[0], _SIDE), spans(found.shape[1], _SIDE)):
+        if asked is not None and asked():
+            raise Cancelled("stopped between two parts of a map")
+        there = (rows[0] + y[0], rows[1] + y[0]), (columns[0] + x[0], columns[1] + x[0])
+        cut(found, (*rows, *columns))[:] = make(plane, *there)
+    return found
 
 
 def _colours(pixels: np.ndarray) -> Tensor:

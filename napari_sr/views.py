@@ -56,17 +56,22 @@ def gradients(pair: Pair, plane: tuple[int, ...], asked: Callable[[], bool]) -> 
     """The gradient maps of the input, of the result, and as the network predicted it.
 
     All have the same contrast. The first two are of the whole stack, the last of one plane.
+
+    Raises
+    ------
+    Cancelled
+        If `asked` said so.
     """
     shape, start = pair.box.shape, pair.box.start
     makes = {
         "gradient of input": (pair.input_gradient, shape, True),
         "gradient of result": (pair.output_gradient, pair.fine, False),
     }
-    top = max(limit(make, size, plane) for make, size, _ in makes.values())
+    top = max(limit(make, size, plane, asked) for make, size, _ in makes.values())
     look = {"colormap": GRADIENT, "contrast_limits": (0.0, top), "gamma": 0.8}
     for name, (make, size, coarse) in makes.items():
         at = start if coarse else (0,) * len(start)
-        data = _data(make, size, np.dtype(np.float32))
+        data = _data(make, size, np.dtype(np.float32), asked)
         yield Map(name, data, coarse, at, look, shown=not coarse)
     if predicts_gradient(pair.wish):
         yield "asking the network for its own …"
@@ -88,6 +93,11 @@ def judged(
     Parameters
     ----------
     doubt : whether eight results are compared, which takes eight times as long as one
+
+    Raises
+    ------
+    Cancelled
+        If `asked` said so.
     """
     start, fine = pair.box.start, pair.fine
     origin = (0,) * len(start)
@@ -96,12 +106,12 @@ def judged(
         ("residual", pair.residual, pair.box.shape, True),
         ("added detail", pair.added_detail, fine, False),
     ):
-        top = limit(make, size, plane)
+        top = limit(make, size, plane, asked)
         look: dict[str, Any] = {"colormap": SIGNED, "contrast_limits": (-top, top)}
-        data = _data(make, size, np.dtype(np.float32))
+        data = _data(make, size, np.dtype(np.float32), asked)
         at = start if coarse else origin
         yield Map(name, data, coarse, at, look, shown=not coarse)
-    mask = _data(pair.mask, fine, np.dtype(np.uint8))
+    mask = _data(pair.mask, fine, np.dtype(np.uint8), asked)
     look = {"colormap": {None: "#00000000", **MASK_COLOURS}, "opacity": 0.6}
     look |= {"metadata": {"srpipe": {str(value): text for value, text in MASK.items()}}}
     yield Map("validity", mask, False, origin, look, labels=True)
@@ -113,11 +123,11 @@ def judged(
         yield Map("model disagreement", found, False, (*plane, 0, 0), look)
 
 
-def _data(make: Make, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+def _data(make: Make, shape: tuple[int, ...], dtype: np.dtype, asked: Callable[[], bool]) -> Any:
     """A map of a whole stack: at once where that is little, else where one looks."""
     planes = int(np.prod(shape[:-2]))
     if planes == 1 and shape[-2] * shape[-1] <= _SETTLED:
-        return settled(make, shape, (0,) * (len(shape) - 2), dtype)
+        return settled(make, shape, (0,) * (len(shape) - 2), dtype, asked)
     return lazily(make, shape, dtype)
 
 

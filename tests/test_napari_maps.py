@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_sr import maps, views
 from napari_sr.maps import Pair, gradient_of, largest, lazily, limit, settled
 from napari_sr.region import Box, cells
 from napari_sr.run import Plan, Wish
 from napari_sr.stack import Stack
+from srpipe.errors import Cancelled
 from srpipe.pixels import Range
 from srpipe.settings import RunSettings
 
@@ -135,4 +137,28 @@ def test_contrast_follows_nearly_all_numbers_and_is_never_empty():
     found[:2] = -3
     assert largest(found) == 3
     assert largest(np.full((2, 2), np.nan)) == 1e-6
-    assert limit(lambda plane, y, x: np.full((4, 4), 2.0), (9, 9), ()) == 2
+    assert limit(lambda plane, y, x: np.full((9, 9), 2.0), (9, 9), ()) == 2
+
+
+@pytest.mark.parametrize("name", ["input_gradient", "residual"])
+def test_maps_stop_within_a_window_when_they_are_asked_to(name, monkeypatch):
+    """All of a large map was made first, whoever had pressed Cancel."""
+    make, made = getattr(Pair, name), []
+
+    def counted(self, plane, y, x):
+        made.append((y, x))
+        return make(self, plane, y, x)
+
+    def asked():
+        return len(made) == 3
+
+    monkeypatch.setattr(Pair, name, counted)
+    monkeypatch.setattr(maps, "_SIDE", 4)
+    given = pair(noise((24, 30)), noise((40, 48)))
+    news = {
+        "input_gradient": views.gradients(given, (0,), asked),
+        "residual": views.judged(given, (0,), None, asked, doubt=False),
+    }
+    with pytest.raises(Cancelled):
+        list(news[name])
+    assert len(made) == 3
