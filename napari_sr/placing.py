@@ -24,10 +24,10 @@ def layer_of(raster: Raster, axes: str) -> dict[str, Any]:
     world = raster.world
     matrix = _centred(world)
     steps = {"T": world.time or Step(), "Z": world.depth or Step()}
-    units = [steps[axis].unit or _UNIT for axis in axes[:-2]]
+    units = _units(world)
     about: dict[str, Any] = {
         "axis_labels": tuple(axes.lower()),
-        "units": (*units, *(unit or _UNIT for unit in world.units)),
+        "units": tuple(units[axis] if _has(units[axis]) else _UNIT for axis in axes),
         "metadata": {"raster": raster},
     }
     size = [steps[axis].size for axis in axes[:-2]]
@@ -40,6 +40,15 @@ def layer_of(raster: Raster, axes: str) -> dict[str, Any]:
         return about | {"affine": whole}
     scale, translate = (*size, matrix[0, 0], matrix[1, 1]), (*start, matrix[0, 2], matrix[1, 2])
     return about | {"scale": scale, "translate": translate}
+
+
+def unit_notices(world: World) -> list[str]:
+    """What a user should know of units that napari does not have; one line for each."""
+    lacking = dict.fromkeys(unit for unit in _units(world).values() if unit and not _has(unit))
+    return [
+        f"napari has no unit {unit!r}; sizes are as the file says, and are called pixels"
+        for unit in lacking
+    ]
 
 
 def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
@@ -63,16 +72,18 @@ def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
     matrix = _matrix(meta, count)
     mapped = known is not None and known.world.mapped
     units = [str(unit) for unit in meta.get("units") or (_UNIT,) * count]
-    names = dict(zip((*leading, "Y", "X"), units, strict=True))
+    before = _units(known.world) if known else {}
+    names = {
+        axis: _unit(unit, before.get(axis))
+        for axis, unit in zip((*leading, "Y", "X"), units, strict=True)
+    }
     steps = {
-        axis: Step(
-            size=float(matrix[i, i]), start=float(matrix[i, -1]), unit=_unit(names.get(axis))
-        )
+        axis: Step(size=float(matrix[i, i]), start=float(matrix[i, -1]), unit=names[axis])
         for i, axis in enumerate(leading)
     }
     world = World(
         affine=_cornered(matrix[-3:-1, -3:], mapped=mapped),
-        units=(_unit(names["Y"]), _unit(names["X"])),
+        units=(names["Y"], names["X"]),
         depth=steps.get("Z"),
         time=steps.get("T"),
         crs=known.world.crs if mapped else None,
@@ -168,5 +179,27 @@ def _matrix(meta: Mapping[str, Any], count: int) -> np.ndarray:
     return whole
 
 
-def _unit(name: str | None) -> str | None:
-    return None if name in (None, _UNIT) else name
+def _units(world: World) -> dict[str, str | None]:
+    """By axis, as the file spells them."""
+    time, depth = world.time or Step(), world.depth or Step()
+    return dict(zip("TZYX", (time.unit, depth.unit, *world.units), strict=True))
+
+
+def _has(unit: str | None) -> bool:
+    """Whether it is a unit for napari, which asks Pint."""
+    import pint
+
+    if unit is None or not unit.isidentifier():
+        return False
+    try:
+        pint.get_application_registry().parse_units(unit)
+    except (pint.UndefinedUnitError, ValueError):
+        return False
+    return True
+
+
+def _unit(name: str, before: str | None) -> str | None:
+    """What a file calls a layer's unit: as the file before it did, where napari has none."""
+    if name != _UNIT:
+        return name
+    return before if before and not _has(before) else None

@@ -137,11 +137,12 @@ class Frames:
 def _raster(path: Any) -> list[LayerData]:
     from napari.utils.notifications import show_warning
 
+    from napari_sr.placing import unit_notices
     from srpipe.io.raster_formats import open_raster
 
     opened = open_raster(Path(path))
     source, raster = _Windows(opened), opened.raster
-    for notice in raster.notices:
+    for notice in (*raster.notices, *unit_notices(raster.world)):
         show_warning(notice)
     stem = Path(path).name.partition(".")[0]
     axes = raster.axes.replace("C", "")

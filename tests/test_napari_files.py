@@ -1,12 +1,14 @@
 """Files into layers and layers into files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("dask", reason="dask is not installed")
 pytest.importorskip("zarr", reason="zarr is not installed")
 
-from raster_files import write
+from raster_files import MICROSCOPE, read, write
 
 from napari_sr import sample
 from napari_sr.reader import raster_reader, video_reader
@@ -139,6 +141,30 @@ def test_notices_of_a_file_are_told(tmp_path, monkeypatch):
             file.write(pixels((40, 52)), metadata={"axes": "YX"})
     assert len(raster_reader(path)(path)) == 1
     assert any("2 images" in line for line in told)
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("unit", ["furrow", "reference frame", "10"])
+def test_a_unit_that_napari_lacks_is_told_and_goes_back_into_a_file(
+    tmp_path, monkeypatch, suffix, unit
+):
+    """No such file could be opened."""
+    from napari.layers import Image
+
+    told, world = [], replace(MICROSCOPE, units=(unit, "micrometer"))
+    monkeypatch.setattr("napari.utils.notifications.show_warning", told.append)
+    name = {".ome.tif": "ometiff", ".ome.zarr": "omezarr"}[suffix]
+    data = pixels((2, 1, 3, 20, 30))
+    source = write(tmp_path / f"in{suffix}", data, name, world=world)
+    [(numbers, meta, _)] = raster_reader(str(source))(str(source))
+    layer = Image(numbers, **meta)
+    assert [str(one) for one in layer.units] == ["second", "micrometer", "pixel", "micrometer"]
+    assert layer.scale[2] == MICROSCOPE.affine[4]
+    (line,) = told
+    assert f"no unit {unit!r}" in line
+    target = tmp_path / f"out{suffix}"
+    write_raster(str(target), layer.data, layer.as_layer_data_tuple()[1])
+    assert read(target)[0].world.units == (unit, "micrometer")
 
 
 def test_nothing_is_saved_beside_a_file_that_would_move_it(tmp_path):
