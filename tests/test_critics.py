@@ -14,6 +14,7 @@ def recipe(game, **changes):
     norm = "none" if game == "wgan-gp" else "batch"
     given = {
         "data.patch": 32,
+        "losses.corners": 1,
         "critic.game": game,
         "critic.norm": norm,
         "critic.width": 4,
