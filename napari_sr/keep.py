@@ -1,7 +1,9 @@
 """Where a result grows, tile by tile: in memory, or as a pyramid on disk if that is too small."""
 
 import math
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,7 +61,7 @@ class Memory:
 
 
 class Pyramid:
-    """A result as an OME-Zarr whose levels grow together; it is deleted with this object.
+    """A result as an OME-Zarr whose levels grow together; deleted once nobody can read them.
 
     Parameters
     ----------
@@ -87,6 +89,8 @@ class Pyramid:
         folder: Path | None = None,
         labels: Sequence[str] = (),
     ) -> None:
+        from zarr.storage import LocalStore
+
         from srpipe.io.omezarr import OmeZarrSink
         from srpipe.io.pieces import levels
         from srpipe.io.raster import AXES, Grid, Raster
@@ -98,10 +102,11 @@ class Pyramid:
         self._axes = "".join(axis for axis in AXES if axis in lengths)
         full = tuple(lengths.get(axis, 1) for axis in AXES)
         assert len(full) == 5
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="srpipe-", suffix=".ome.zarr", dir=folder, ignore_cleanup_errors=True
-        )
-        self.path = Path(self._folder.name) / "result.ome.zarr"
+        above = tempfile.mkdtemp(prefix="srpipe-", suffix=".ome.zarr", dir=folder)
+        self.path = Path(above) / "result.ome.zarr"
+        self._store = LocalStore(self.path)
+        # arrays hold the store, and those of a copied layer may outlive this object
+        weakref.finalize(self._store, shutil.rmtree, above, ignore_errors=True)
         raster = Raster(shape=full, dtype=dtype, format="omezarr", axes=self._axes)
         OmeZarrSink(self.path, raster, Grid(full, side)).begin()
         self._count = levels(*full[3:], smallest=512)
@@ -112,7 +117,7 @@ class Pyramid:
         import zarr
 
         return [
-            zarr.open_array(self.path / str(level), mode="r+").with_config(
+            zarr.open_array(self._store, path=str(level), mode="r+").with_config(
                 {"write_empty_chunks": True}
             )
             for level in range(self._count)
@@ -145,10 +150,6 @@ class Pyramid:
         if self._colours is None:
             return found
         return [da.moveaxis(array, self._colours, -1) for array in found]
-
-    def close(self) -> None:
-        """Delete it."""
-        self._folder.cleanup()
 
 
 @dataclass(frozen=True)

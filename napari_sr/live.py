@@ -67,6 +67,24 @@ class Made:
         return [*self.names, *(layer.name for layer in self.maps.values())]
 
 
+@dataclass(eq=False)
+class _Task:
+    """What a thread is to do.
+
+    Parameters
+    ----------
+    make : does it, given what to ask whether to stop; yields news
+    heard : takes the news, in the main thread
+    ended : takes what came of it, in the main thread; None where it failed
+    outcome : what `make` returned
+    """
+
+    make: Callable[[Callable[[], bool]], Generator[Any, None, Any]]
+    heard: Callable[[Any], None]
+    ended: Callable[[Any], None]
+    outcome: Any = None
+
+
 class Live:
     """One run at a time, in a thread; its layers grow in the viewer.
 
@@ -86,6 +104,7 @@ class Live:
     ) -> None:
         self._viewer, self._told, self._changed = viewer, told, changed
         self._worker: Any = None
+        self._task: _Task | None = None
         self._stop = Event()
         self._engine: Any = None
         self._now: Made | None = None
@@ -96,6 +115,7 @@ class Live:
         self._timer.setInterval(REFRESH_MS)
         self._timer.timeout.connect(self._look)
         owner.destroyed.connect(self._stop.set)
+        viewer.layers.events.removed.connect(self._forget)
 
     @property
     def busy(self) -> bool:
@@ -109,14 +129,13 @@ class Live:
 
     def result(self, source: Any) -> Made | None:
         """The selected result, or the last one of this layer, or the last one there is."""
-        here = [made for made in self.made if made.layer in self._viewer.layers]
         active = self._viewer.layers.selection.active
         for fits in (
             lambda made: made.layer == active,
             lambda made: made.source == source,
             lambda made: True,
         ):
-            found = [made for made in here if fits(made)]
+            found = [made for made in self.made if fits(made)]
             if found:
                 return found[-1]
         return None
@@ -134,13 +153,8 @@ class Live:
                 self._now.done, self._fresh = news.done, True
                 self._told(self._pace(news.done, news.of))
 
-        self._start(
-            lambda asked: run(wish, plan, engine, asked),
-            heard,
-            ended=self._end,
-            total=len(plan.cells) + 1,
-            title=f"Enlarging {source.name}",
-        )
+        task = _Task(lambda asked: run(wish, plan, engine, asked), heard, self._end)
+        self._start(task, total=len(plan.cells) + 1, title=f"Enlarging {source.name}")
         self._told("Loading the network …")
 
     def maps(
@@ -165,7 +179,7 @@ class Live:
         def ended(_: Any) -> None:
             self._told(f"{title}: stopped" if self._stop.is_set() else f"{title}: done")
 
-        self._start(lambda asked: _plain(make(engine, asked)), heard, ended, 0, title)
+        self._start(_Task(lambda asked: _plain(make(engine, asked)), heard, ended), 0, title)
         self._told(f"{title} …")
 
     def _ready_engine(self) -> Any:
@@ -174,54 +188,63 @@ class Live:
         self._engine = self._engine or Engine()
         return self._engine
 
-    def _start(
-        self,
-        make: Callable[[Callable[[], bool]], Generator[Any, None, Any]],
-        heard: Callable[[Any], None],
-        ended: Callable[[Any], None],
-        total: int,
-        title: str,
-    ) -> None:
+    def _start(self, task: "_Task", total: int, title: str) -> None:
         self._stop.clear()
-        outcome: list[Any] = []
-
-        def asked() -> bool:
-            worker = self._worker
-            return self._stop.is_set() or (worker is not None and worker.abort_requested)
-
-        def work() -> Generator[Any, None, Any]:
-            try:
-                return (yield from make(asked))
-            except (SrpipeError, OSError) as error:
-                return Failed(str(error))
-            except RuntimeError as error:  # superqt ends with it in silence: it may be Qt's own
-                return Failed(f"{type(error).__name__}: {error}")
-
-        def finished() -> None:
-            self._worker = None
-            self._timer.stop()
-            found = outcome[0] if outcome else None
-            if isinstance(found, Failed):
-                self._stop.set()
-                self._told("")
-                show_error(found.text)
-                found = None
-            ended(found)
-            self._changed()
-
+        self._task = task
         self._began = time.monotonic()
+        # napari never lets go of a worker, nor the worker of these functions
         self._worker = create_worker(
-            work,
+            self._work,
             _start_thread=False,
             _progress={"total": total, "desc": title},
             _connect={
-                "yielded": heard,
-                "returned": outcome.append,
-                "finished": finished,
+                "yielded": self._heard,
+                "returned": self._returned,
+                "finished": self._finished,
             },
         )
         self._worker.start()
         self._timer.start()
+        self._changed()
+
+    def _asked(self) -> bool:
+        """Whether to stop."""
+        worker = self._worker
+        return self._stop.is_set() or (worker is not None and worker.abort_requested)
+
+    def _work(self) -> Generator[Any, None, Any]:
+        """What the thread does."""
+        assert self._task
+        try:
+            return (yield from self._task.make(self._asked))
+        except (SrpipeError, OSError) as error:
+            return Failed(str(error))
+        except RuntimeError as error:  # superqt ends with it in silence: it may be Qt's own
+            return Failed(f"{type(error).__name__}: {error}")
+
+    def _heard(self, news: Any) -> None:
+        assert self._task
+        try:
+            self._task.heard(news)
+        except Exception:
+            self._stop.set()
+            raise
+
+    def _returned(self, outcome: Any) -> None:
+        assert self._task
+        self._task.outcome = outcome
+
+    def _finished(self) -> None:
+        task, self._task, self._worker = self._task, None, None
+        assert task
+        self._timer.stop()
+        found = task.outcome
+        if isinstance(found, Failed):
+            self._stop.set()
+            self._told("")
+            show_error(found.text)
+            found = None
+        task.ended(found)
         self._changed()
 
     def _add(self, made: Made) -> None:
@@ -260,7 +283,6 @@ class Live:
             return
         made.outcome = outcome
         if made.layer not in self._viewer.layers:
-            self.made.remove(made)
             self._told("Stopped.")
             return
         of = len(made.plan.cells)
@@ -274,14 +296,20 @@ class Live:
         seconds = time.monotonic() - self._began
         self._told(_summary(made, seconds) if complete else f"Stopped: {made.done} of {of} tiles.")
 
+    def _forget(self) -> None:
+        """Hold no longer what the user took away."""
+        layers = self._viewer.layers
+        self.made = [made for made in self.made if made.layer in layers]
+        for made in self.made:
+            made.maps = {name: layer for name, layer in made.maps.items() if layer in layers}
+
     def _show(self, made: Made, found: "Map") -> None:
         """Add a map as a layer of its own, or renew the one that is there."""
         base = made.source if found.coarse else made.layer
         place = place_of(base).part(found.start, [1] * len(found.start))
         where = lying(base, place)
-        old = made.maps.get(found.name)
-        if old is not None and old in self._viewer.layers:
-            self._viewer.layers.remove(old)
+        if found.name in made.maps:
+            self._viewer.layers.remove(made.maps[found.name])
         name = f"{made.layer.name}: {found.name}"
         add = self._viewer.add_labels if found.labels else self._viewer.add_image
         layer = add(found.data, name=name, **found.look, **where)

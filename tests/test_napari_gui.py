@@ -1,8 +1,10 @@
 """The plugin in a viewer on a screen, which may be a virtual one."""
 
+import gc
 import os
 import sys
 import time
+import weakref
 from importlib.util import find_spec
 
 import numpy as np
@@ -155,6 +157,26 @@ def test_every_button_does_what_it_says(viewer, form, click):
     assert "not for counting" in form.dial.value
 
 
+@pytest.mark.parametrize("memory", [2**28, 100])
+def test_a_result_that_is_deleted_is_not_kept(viewer, form, click, monkeypatch, memory):
+    """It was, with all its pixels, as long as the viewer was open."""
+    monkeypatch.setattr("napari_sr.keep.MEMORY_BYTES", memory)
+    add(viewer, form, np.zeros((24, 32), np.uint8), name="photo")
+    click(form.button)
+    click(form.gradients)
+    viewer.layers.remove("photo x2: gradient of input")
+    (made,) = form._live.made
+    assert list(made.maps) == ["gradient of result"]
+    click(form.gradients)
+    assert len(made.maps) == 2
+    kept = weakref.ref(made.keep)
+    del made
+    viewer.layers.remove("photo x2")
+    gc.collect()
+    assert form._live.made == []
+    assert kept() is None
+
+
 def test_whatever_fails_is_told_and_frees_the_form(viewer, form, click, monkeypatch):
     """A RuntimeError too, which ended the worker in silence: the form was busy for ever."""
     from napari_sr import live, run
@@ -168,6 +190,32 @@ def test_whatever_fails_is_told_and_frees_the_form(viewer, form, click, monkeypa
     add(viewer, form, np.zeros((8, 9), np.uint8), name="a")
     click(form.button)
     assert told == ["RuntimeError: CUDA error: an illegal memory access was encountered"]
+
+
+def test_a_run_whose_result_cannot_be_shown_ends(viewer, form, qtbot, slow_toy, monkeypatch):
+    """It went on to the last tile, for nobody."""
+    import toy
+
+    told, tiles, forward = [], [], toy.Toy.forward
+
+    def counted(self, x):
+        tiles.append(x)
+        return forward(self, x)
+
+    def broken(_made):
+        raise ValueError("no such layer")
+
+    monkeypatch.setattr(toy.Toy, "forward", counted)
+    monkeypatch.setattr(form._live, "_add", broken)
+    monkeypatch.setattr(form._live, "_told", told.append)
+    add(viewer, form, np.zeros((64, 640), np.uint8), name="long")
+    form.tile.value = "64"
+    with qtbot.capture_exceptions() as caught:
+        form.button.native.click()
+        qtbot.waitUntil(lambda: not form._live.busy, timeout=LONG_MS)
+    assert [str(error) for _kind, error, _where in caught] == ["no such layer"]
+    assert told[-1] == "Stopped."
+    assert len(tiles) < 10
 
 
 def test_a_layer_of_a_file_with_a_mask_is_refused(viewer, form, monkeypatch):

@@ -1,5 +1,7 @@
 """Results that grow on disk: every level is what the tiles so far make it."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -12,17 +14,13 @@ SIDE = 128
 
 @pytest.fixture
 def pyramid(tmp_path):
-    """Makes pyramids, and deletes them."""
+    """Makes pyramids."""
     pytest.importorskip("zarr")
-    made = []
 
     def make(shape, bands, dtype, *, rgb):
-        made.append(Pyramid(shape, bands, np.dtype(dtype), rgb=rgb, side=SIDE, folder=tmp_path))
-        return made[-1]
+        return Pyramid(shape, bands, np.dtype(dtype), rgb=rgb, side=SIDE, folder=tmp_path)
 
-    yield make
-    for each in made:
-        each.close()
+    return make
 
 
 @pytest.fixture
@@ -88,10 +86,16 @@ def test_what_is_not_there_yet_is_nothing_and_is_read_again(pyramid):
     assert not level[:SIDE, SIDE:].any()
 
 
-def test_it_is_gone_when_it_is_closed(pyramid, tmp_path):
-    made = pyramid((256, 640), 1, np.uint8, rgb=False)
-    assert made.path.exists()
-    made.close()
+@pytest.mark.parametrize("rgb", [False, True])
+def test_it_is_gone_with_the_last_array_that_reads_it(grown, tmp_path, rgb):
+    pixels = noise((256, 640, 3) if rgb else (256, 640), np.uint8)
+    made = grown(pixels, rgb=rgb)
+    copy = made.finished()[0] * 1
+    del made
+    gc.collect()
+    assert np.array_equal(copy.compute(), pixels)
+    del copy
+    gc.collect()
     assert not any(tmp_path.iterdir())
 
 
