@@ -36,6 +36,11 @@ def grid(viewer: Any) -> Any:
     return viewer.grid if canvas is None else canvas.grid
 
 
+def unwrapped(thing: Any) -> Any:
+    """What napari hands to plugins in a wrapper, a new one each time."""
+    return getattr(thing, "__wrapped__", thing)
+
+
 def preference(key: str, default: Any) -> Any:
     """What the user set for all runs, where napari knows settings of plugins (0.9)."""
     try:

@@ -1,13 +1,9 @@
 """What the menu Layers > Visualize does with the selected layers."""
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import napari
-
-_BEFORE: "WeakKeyDictionary[Any, dict[str, bool]]" = WeakKeyDictionary()
-"""By viewer, which layers were visible before two were compared."""
 
 COLORMAP = "magma"
 """Of gradient maps; even steps of the numbers look even in it."""
@@ -34,12 +30,11 @@ def gradient(viewer: "napari.viewer.Viewer") -> None:
 
 
 def compare(viewer: "napari.viewer.Viewer") -> None:
-    """Show the two selected layers side by side; all layers again if they are already."""
-    from napari_sr import compat
+    """Show the two selected layers side by side; all layers again if some are compared already."""
     from napari_sr.compare import WAYS, Comparison
 
-    comparison = Comparison(viewer, _BEFORE.setdefault(viewer, {}))
-    if compat.grid(viewer).enabled:
+    comparison = Comparison(viewer)
+    if comparison.on:
         comparison.show(WAYS[0], ())
         return
     comparison.show("side by side", [layer.name for layer in _images(viewer, 2)])

@@ -307,20 +307,21 @@ class SuperResolution(Container):
         self._live.maps(made, make(made, pair, plane), title)
 
     def _compare(self) -> None:
-        made = self._live.result(self.layer.value)
-        way = self.compare.value
+        way, made = self.compare.value, self._live.result(self.layer.value)
         self.fade.visible = way == "blend"
-        if made is None:
-            if way != WAYS[0]:
-                show_error("there is no result to compare yet; run first")
-            return
-        made.layer.opacity = self.fade.value if way == "blend" else 1.0
-        self._comparison.show(way, made.every if way == "every map" else made.names)
+        if way == WAYS[0]:
+            self._comparison.show(way, ())
+        elif made is None:
+            show_error("there is no result to compare yet; run first")
+            self.compare.value = WAYS[0]
+        else:
+            self._comparison.show(way, made.every if way == "every map" else made.names)
+            self._fade()
 
     def _fade(self) -> None:
         made = self._live.result(self.layer.value)
         if made is not None and self.compare.value == "blend":
-            made.layer.opacity = self.fade.value
+            self._comparison.fade(made.layer, self.fade.value)
 
     def _tell(self, text: str) -> None:
         self.status.value = text

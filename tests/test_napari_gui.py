@@ -229,6 +229,50 @@ def test_a_layer_of_a_file_with_a_mask_is_refused(viewer, form, monkeypatch):
     assert "a validity mask, which a layer cannot hold; enlarge that file itself" in told[0]
 
 
+def seen(viewer):
+    """What a comparison changes."""
+    from napari_sr import compat
+
+    grid = compat.grid(viewer)
+    layers = [(layer.name, layer.visible, layer.opacity) for layer in viewer.layers]
+    return grid.enabled, grid.stride, tuple(grid.shape), layers
+
+
+def test_all_layers_are_as_they_were_after_each_way_to_compare(viewer, form, click):
+    """Opacity, the user's own grid and, once a result was deleted, hidden layers were not."""
+    from napari_sr import compat
+
+    add(viewer, form, np.zeros((24, 32), np.uint8), name="photo", opacity=0.5)
+    click(form.button)
+    click(form.gradients)
+    viewer.add_image(np.zeros((24, 32)), name="hidden", visible=False)
+    grid = compat.grid(viewer)
+    grid.stride, grid.shape, grid.enabled = 2, (2, 2), True
+    before = seen(viewer)
+    for way in ("side by side", "every map", "blend"):
+        form.compare.value = way
+        form.fade.value = 0.25
+        viewer.layers["hidden"].name = f"hidden in {way}"
+        assert seen(viewer) != before
+        form.compare.value = "all layers"
+        viewer.layers[f"hidden in {way}"].name = "hidden"
+        assert seen(viewer) == before
+    form.compare.value = "side by side"
+    viewer.layers.remove("photo x2")
+    form.compare.value = "all layers"
+    before[3].remove(("photo x2", True, 0.5))
+    assert seen(viewer) == before
+
+
+def test_without_a_result_nothing_is_compared(viewer, form, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_sr.widget.show_error", told.append)
+    add(viewer, form, np.zeros((24, 32), np.uint8), name="photo")
+    form.compare.value = "blend"
+    assert told == ["there is no result to compare yet; run first"]
+    assert form.compare.value == "all layers"
+
+
 def test_the_menu_adds_a_gradient_map_and_compares_two_layers(viewer):
     from napari_sr import compat, menu
     from srpipe.errors import ConfigError
@@ -248,7 +292,7 @@ def test_the_menu_adds_a_gradient_map_and_compares_two_layers(viewer):
     menu.compare(viewer)
     assert compat.grid(viewer).enabled
     assert not third.visible
-    menu.compare(viewer)
+    menu.compare(type(viewer)(viewer.__wrapped__))  # napari wraps it anew for each command
     assert not compat.grid(viewer).enabled
     assert third.visible
 
