@@ -320,6 +320,8 @@ def test_what_would_be_lost_is_refused(tmp_path):
     for about in ({"crs": "LOCAL_CS"}, {"affine": (1, 1, 0, 1, -1, 0)}):
         with pytest.raises(ConfigError, match="cannot say where on the ground"):
             write(path, pixels, "ometiff", world=World(**about))
+    with pytest.raises(ConfigError, match=r"rows or columns run backwards; write \.ome\.zarr"):
+        write(path, pixels, "ometiff", world=World(affine=(1, 0, 0, 0, -1, 0)))
     with pytest.raises(ConfigError, match="cannot say which of its pixels are valid"):
         write(path, pixels, "ometiff", nodata=3.0)
     with pytest.raises(ConfigError, match="no int64 numbers"):

@@ -36,7 +36,7 @@ from srpipe import jobs, trust
 from srpipe.errors import Cancelled, ConfigError, DeviceError, MediaError, TargetError
 from srpipe.io import image
 from srpipe.io.picture import Metadata, Picture, frame_of
-from srpipe.io.raster import Band, GroundPoint, World
+from srpipe.io.raster import Band, GroundPoint, Step, World
 from srpipe.io.raster_formats import left_out
 from srpipe.jobs import raster, raster_range, spread
 from srpipe.jobs.journal import receipts
@@ -878,6 +878,24 @@ def test_an_origin_that_a_format_cannot_say_is_left_out_and_told(tmp_path, setti
     assert read(result.target)[0].world.affine == (0.25, 0, 0, 0, 0.125, 0)
     said = "where its first pixel lies (x 70, y 9) is left out of OME-TIFF"
     assert said in " ".join(result.notices)
+
+
+def test_planes_that_run_backwards_have_a_size_in_ome_tiff_and_are_told(tmp_path, settings):
+    """Their negative size was written, which OME-XML has not, and nobody could read it."""
+    pytest.importorskip("zarr")
+    tifffile.imwrite(
+        tmp_path / "in.tif",
+        noise((2, 30, 40), "uint16"),
+        imagej=True,
+        metadata={"axes": "ZYX", "spacing": -2.0, "unit": "um"},
+    )
+    into_zarr = jobs.upscale(tmp_path / "in.tif", tmp_path / "out.ome.zarr", settings())
+    into_tiff = jobs.upscale(into_zarr.target, tmp_path / "out.ome.tif", settings())
+    assert read(into_zarr.target)[0].world.depth == Step(size=-2.0, unit="micrometer")
+    assert read(into_tiff.target)[0].world.depth == Step(size=2.0, unit="micrometer")
+    said = "that its planes run backwards is left out of OME-TIFF"
+    assert said in " ".join(into_tiff.notices)
+    assert said not in " ".join(into_zarr.notices)
 
 
 @pytest.mark.parametrize("ending", ["ome.tif", "ome.zarr"])

@@ -218,8 +218,10 @@ def check(raster: Raster) -> None:
     if raster.dtype.name not in ome.DTYPES:
         raise ConfigError(f"OME-TIFF has no {raster.dtype} numbers; write .ome.zarr")
     affine = raster.world.affine
-    if raster.world.mapped or raster.world.turned or (affine and min(affine[0], affine[4]) <= 0):
+    if raster.world.mapped or raster.world.turned:
         raise ConfigError("OME-TIFF cannot say where on the ground its pixels lie; write .tif")
+    if affine and min(affine[0], affine[4]) <= 0:
+        raise ConfigError("OME-TIFF cannot say that rows or columns run backwards; write .ome.zarr")
     if raster.nodata is not None or raster.masked:
         raise ConfigError("OME-TIFF cannot say which of its pixels are valid; write .tif")
 

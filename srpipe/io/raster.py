@@ -193,11 +193,17 @@ class World:
 
     @property
     def at_zero(self) -> "World":
-        """The same sizes, with the outer corner of the first pixel of the first plane at 0."""
+        """The same sizes, with the outer corner of the first pixel of the first plane at 0.
+
+        Planes that run backwards run forwards.
+        """
         affine = self.affine
         if affine:
             affine = (*affine[:2], 0.0, *affine[3:5], 0.0)
-        depth, time = (step and replace(step, start=0.0) for step in (self.depth, self.time))
+        depth, time = (
+            step and replace(step, size=abs(step.size), start=0.0)
+            for step in (self.depth, self.time)
+        )
         return replace(self, affine=affine, depth=depth, time=time)
 
     def enlarged(self, scale: int) -> "World":

@@ -37,7 +37,7 @@ class RasterFormat:
     suffixes : how its files are named; the first one is the usual one
     module, source : what reads it; the module's `sink` writes it, and its `check` refuses
     extra : what brings the package it needs, and how that is called
-    origin : whether it can say where the first pixel lies
+    origin : whether it can say where the first pixel lies, and that planes run backwards
     xmp : whether it has room for an XMP packet
     meaning : whether it can say what a number means, by its scale, offset and unit
     """
@@ -150,10 +150,13 @@ def left_out(raster: Raster, name: str) -> list[str]:
         lost.append("what its numbers mean (scale, offset, unit)")
     world = raster.world
     a, _, x, _, e, y = world.affine or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    starts = [step.start for step in (world.depth, world.time) if step]
+    steps = [step for step in (world.depth, world.time) if step]
+    starts = [step.start for step in steps]
     usual = (x, y) in ((0, 0), (-a / 2, -e / 2)) and not any(starts)  # a corner or centre at 0
     if not (RASTERS[name].origin or usual):
         lost.append(f"where its first pixel lies (x {x:g}, y {y:g})")
+    if not RASTERS[name].origin and any(step.size < 0 for step in steps):
+        lost.append("that its planes run backwards")
     return [f"{what} is left out of {RASTERS[name].title}" for what in lost]
 
 
