@@ -57,8 +57,8 @@ def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
     Raises
     ------
     ConfigError
-        If its axes are not those of a raster, its planes are turned against each other, or it came
-        from a raster with what no layer can hold.
+        If its axes are not those of a raster, it is turned as no file can say, or it came from a
+        raster with what no layer can hold.
     """
     known = meta.get("metadata", {}).get("raster")
     if known is not None:
@@ -95,7 +95,7 @@ def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
     return Raster(
         shape=(t, c, z, y, x),
         dtype=stack.dtype,
-        format=known.format if known else "ometiff",
+        format=_format(world, t * z, known.format if known else "ometiff"),
         axes="".join(axis for axis in AXES if axis in sizes),
         bands=tuple(replace(band, own={}) for band in bands),
         world=world,
@@ -106,8 +106,14 @@ def raster_of(stack: Stack, meta: Mapping[str, Any]) -> Raster:
 
 def _leading(labels: Sequence[str], count: int, *, rgb: bool) -> str:
     """The axes before rows and columns, where a file can have them in their order."""
+    allowed = "TZ" if rgb else "TCZ"
+    if count > len(allowed):
+        raise ConfigError(
+            f"the layer has {count} axes before rows and columns, and a file has at most"
+            f" {len(allowed)} ({', '.join(allowed)}); split the stack first"
+        )
     named, found = initials(labels), letters(count, labels, rgb=rgb)
-    own = set(named) & set("TZ" if rgb else "TCZ")
+    own = set(named) & set(allowed)
     if named != found and len(named) == len(own) == count:
         raise ConfigError(
             f"the axes before rows and columns are {', '.join(labels)}, and a file has them in the"
@@ -115,6 +121,22 @@ def _leading(labels: Sequence[str], count: int, *, rgb: bool) -> str:
             " name them otherwise"
         )
     return found
+
+
+def _format(world: World, planes: int, before: str) -> str:
+    """The format of a file whose name fits several; only a GeoTIFF says how rows are turned."""
+    assert world.affine
+    upright = not world.turned and min(world.affine[0], world.affine[4]) > 0
+    if world.mapped or upright:
+        return before
+    if planes == 1 and not any(world.units):
+        return "geotiff"
+    if world.turned:
+        raise ConfigError(
+            "the layer is turned, which only a GeoTIFF can say, and that has no stacks and no"
+            " units; undo its rotation and shear"
+        )
+    return before
 
 
 def _refuse(known: Raster) -> None:

@@ -29,17 +29,18 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     from napari_sr.placing import raster_of
     from srpipe.io.beside import refuse_stale
     from srpipe.io.raster import grid_for
-    from srpipe.io.raster_formats import left_out, open_sink, target_format
+    from srpipe.io.raster_formats import as_held, left_out, open_sink, target_format
 
     target, stack = Path(path), _stack(data, meta)
     raster = raster_of(stack, meta)
     name = target_format(target, raster)
     refuse_stale(target)
-    for notice in left_out(raster, name):
-        show_warning(notice)
+    lost, raster = left_out(raster, name), as_held(raster, name)
     with tempfile.TemporaryDirectory(prefix=".srpipe-", dir=target.absolute().parent) as folder:
         part = Path(folder) / target.name
         sink = open_sink(name, part, raster, grid_for(raster.shape, 1), Path(folder) / "pieces")
+        for notice in lost:
+            show_warning(notice)
         sink.begin()
         for window in sink.grid:
             pixels = _block(stack, raster.axes, raster.shape[1], window)

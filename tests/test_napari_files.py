@@ -143,6 +143,65 @@ def test_notices_of_a_file_are_told(tmp_path, monkeypatch):
     assert any("2 images" in line for line in told)
 
 
+def saved(layer, path):
+    """A layer as a file, opened as a layer again."""
+    from napari.layers import Image
+
+    write_raster(str(path), layer.data, layer.as_layer_data_tuple()[1])
+    [(data, meta, _)] = raster_reader(str(path))(str(path))
+    return Image(data, **meta)
+
+
+@pytest.mark.parametrize("about", [{"rotate": 30}, {"scale": (-1, 2)}, {"shear": [0.5]}])
+def test_a_turned_layer_goes_into_the_file_that_its_refusal_names(tmp_path, about):
+    """A .tif was refused with the advice to write a .tif."""
+    from napari.layers import Image
+
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    layer = Image(pixels((20, 30)), **about)
+    again = saved(layer, tmp_path / "a.tif")
+    np.testing.assert_array_equal(again.data, layer.data)
+    for corner in ((0, 0), (19, 0), (0, 29)):
+        np.testing.assert_allclose(again.data_to_world(corner), layer.data_to_world(corner))
+    if "scale" not in about:
+        with pytest.raises(ConfigError, match=r"write \.tif"):
+            saved(layer, tmp_path / "a.ome.zarr")
+
+
+def test_a_turned_stack_is_refused_with_what_can_be_done(tmp_path):
+    from napari.layers import Image
+
+    layer = Image(pixels((20, 30)), rotate=30, units=("um", "um"))
+    for ending in ("tif", "ome.tif", "ome.zarr"):
+        with pytest.raises(ConfigError, match=r"turned.* undo its rotation and shear"):
+            saved(layer, tmp_path / f"a.{ending}")
+    mirrored = Image(pixels((3, 20, 30)), scale=(1, -1, 1), units=("um",) * 3)
+    with pytest.raises(ConfigError, match=r"run backwards; write \.ome\.zarr"):
+        saved(mirrored, tmp_path / "a.ome.tif")
+    again = saved(mirrored, tmp_path / "a.ome.zarr")
+    np.testing.assert_allclose(again.data_to_world((2, 19, 29)), (2, -19, 29))
+
+
+def test_planes_that_run_backwards_are_saved_with_their_size(tmp_path, monkeypatch):
+    from napari.layers import Image
+
+    told = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", told.append)
+    layer = Image(pixels((3, 20, 30)), scale=(-2, 1, 1), units=("um",) * 3)
+    assert saved(layer, tmp_path / "a.ome.tif").scale[0] == 2
+    assert told == ["that its planes run backwards is left out of OME-TIFF"]
+    assert saved(layer, tmp_path / "a.ome.zarr").scale[0] == -2
+
+
+@pytest.mark.parametrize(("shape", "rgb"), [((1, 2, 2, 2, 20, 30), False), ((2,) * 5 + (3,), True)])
+def test_more_axes_than_a_file_has_are_refused_in_words_about_it(tmp_path, shape, rgb):
+    """They were said to be too large for memory."""
+    from napari.layers import Image
+
+    with pytest.raises(ConfigError, match=r"a file has at most \d \(T, .*; split the stack first"):
+        saved(Image(pixels(shape), rgb=rgb), tmp_path / "a.ome.zarr")
+
+
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
 @pytest.mark.parametrize("unit", ["furrow", "reference frame", "10"])
 def test_a_unit_that_napari_lacks_is_told_and_goes_back_into_a_file(
