@@ -305,6 +305,8 @@ class Live:
 
     def _show(self, made: Made, found: "Map") -> None:
         """Add a map as a layer of its own, or renew the one that is there."""
+        from napari_sr.placing import place_known
+
         base = made.source if found.coarse else made.layer
         place = place_of(base).part(found.start, [1] * len(found.start))
         where = lying(base, place)
@@ -312,7 +314,8 @@ class Live:
             self._viewer.layers.remove(made.maps[found.name])
         name = f"{made.layer.name}: {found.name}"
         add = self._viewer.add_labels if found.labels else self._viewer.add_image
-        layer = add(found.data, name=name, **found.look, **where)
+        metadata = place_known(made.source.metadata) | found.facts
+        layer = add(found.data, name=name, metadata=metadata, **found.look, **where)
         layer.visible = found.shown
         made.maps[found.name] = layer
 

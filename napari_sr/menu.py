@@ -15,6 +15,7 @@ def gradient(viewer: "napari.viewer.Viewer") -> None:
 
     from napari_sr.layers import lying, place_of, range_of, stack_of, usual_range
     from napari_sr.maps import gradient_of, lazily, limit
+    from napari_sr.placing import place_known
 
     layer = _images(viewer, 1)[0]
     stack, within = stack_of(layer), range_of(layer, usual_range(layer))
@@ -25,6 +26,7 @@ def gradient(viewer: "napari.viewer.Viewer") -> None:
         name=f"{layer.name}: gradient",
         colormap=COLORMAP,
         contrast_limits=(0, limit(make, stack.shape, plane)),
+        metadata=place_known(layer.metadata),
         **lying(layer, place_of(layer)),
     )
 

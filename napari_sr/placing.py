@@ -42,6 +42,12 @@ def layer_of(raster: Raster, axes: str) -> dict[str, Any]:
     return about | {"scale": scale, "translate": translate}
 
 
+def place_known(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata for a map of a layer with these: where on the ground it lies, and no more."""
+    known = metadata.get("raster")
+    return {"raster": replace(known, bands=(), nodata=None)} if known else {}
+
+
 def unit_notices(world: World) -> list[str]:
     """What a user should know of units that napari does not have; one line for each."""
     lacking = dict.fromkeys(unit for unit in _units(world).values() if unit and not _has(unit))

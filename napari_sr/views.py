@@ -39,6 +39,7 @@ class Map:
     coarse : whether it lies on the input's pixels rather than on the result's
     start : its first pixel, in those
     look : further arguments of the layer
+    facts : metadata of the layer
     labels : whether its numbers are names
     shown : whether it is seen at once; the others are there to be chosen
     """
@@ -48,6 +49,7 @@ class Map:
     coarse: bool
     start: tuple[int, ...]
     look: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     labels: bool = False
     shown: bool = False
 
@@ -113,8 +115,8 @@ def judged(
         yield Map(name, data, coarse, at, look, shown=not coarse)
     mask = _data(pair.mask, fine, np.dtype(np.uint8), asked)
     look = {"colormap": {None: "#00000000", **MASK_COLOURS}, "opacity": 0.6}
-    look |= {"metadata": {"srpipe": {str(value): text for value, text in MASK.items()}}}
-    yield Map("validity", mask, False, origin, look, labels=True)
+    facts = {"srpipe": {str(value): text for value, text in MASK.items()}}
+    yield Map("validity", mask, False, origin, look, facts, labels=True)
     if doubt:
         yield "comparing eight results …"
         wish, plan = _one(pair, plane)

@@ -157,6 +157,42 @@ def test_every_button_does_what_it_says(viewer, form, click):
     assert "not for counting" in form.dial.value
 
 
+def test_maps_of_a_raster_are_saved_where_it_lies(viewer, form, click, tmp_path):
+    """They lay nowhere, or upside down."""
+    rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
+    from raster_files import write
+
+    from napari_sr import menu
+    from napari_sr.reader import raster_reader
+    from napari_sr.writer import write_raster
+    from srpipe.io.raster import Band, World
+
+    crs = rasterio.CRS.from_epsg(32632).to_wkt()
+    world = World(affine=(10, 0, 500_000, 0, -10, 5_400_000), crs=crs)
+    pixels = np.random.default_rng(0).integers(1, 250, (1, 1, 1, 20, 30)).astype(np.uint16)
+    about = {"world": world, "nodata": 0, "bands": (Band(name="red", scale=0.1),)}
+    source = str(write(tmp_path / "in.tif", pixels, "geotiff", **about))
+    [(data, meta, _)] = raster_reader(source)(source)
+    layer = add(viewer, form, data, **meta)
+    form.region.value = "whole layer"
+    for button in (form.button, form.gradients, form.trust):
+        click(button)
+    viewer.layers.selection.clear()
+    viewer.layers.selection.add(layer)
+    menu.gradient(viewer)
+    maps = [each for each in viewer.layers if "gradient" in each.name or "residual" in each.name]
+    assert len(maps) == 4
+    for each in maps:
+        target = tmp_path / "map.tif"
+        write_raster(str(target), each.data, each.as_layer_data_tuple()[1])
+        with rasterio.open(target) as file:
+            step = 5 if each.name.endswith("of result") else 10
+            assert file.crs.to_epsg() == 32632
+            wanted = rasterio.Affine(step, 0, 500_000, 0, -step, 5_400_000)
+            assert file.transform.almost_equals(wanted)
+            assert (file.nodata, file.scales) == (None, (1.0,))
+
+
 @pytest.mark.parametrize("memory", [2**28, 100])
 def test_a_result_that_is_deleted_is_not_kept(viewer, form, click, monkeypatch, memory):
     """It was, with all its pixels, as long as the viewer was open."""
