@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from srpipe import zoo
 from srpipe.datasets import Pictures
 from srpipe.evaluation import evaluate, reduced
+from srpipe.perceptual import LPIPS
 from srpipe.pixels import from_unit, rounded
 from srpipe.precision import DTYPES, lower, native
 from srpipe.resample import resize
@@ -60,6 +61,10 @@ LOSS_DB = 0.7
 GRID_LEVELS = 0.7
 """A grid of 4 px in what the perception weights make, in 8-bit levels, at most; it was 2 to 3.5
 before there was the loss `grid`."""
+
+CORNER_SHARE = 1.12
+"""LPIPS of pictures that begin a pixel further on against that of whole ones, at most; it was up to
+1.25 of weights that were trained without `losses.corners`."""
 
 ENTRIES = {entry.name: entry for entry in zoo.entries()}
 STAGES = [(entry.name, stage) for entry in ENTRIES.values() for stage in entry.stages]
@@ -171,6 +176,25 @@ def test_the_perception_weights_for_compressed_pictures_look_nearer(name, data):
     others = measured(for_clean(name), data, source="compressed")["perception"]
     ours = measured(name, data)["perception"]
     assert ours["lpips_squeeze"] <= LPIPS_SHARE_COMPRESSED * others["lpips_squeeze"]
+
+
+@torch.inference_mode()
+def test_the_perception_weights_look_nearer_wherever_a_picture_begins():
+    folder = SHARED / "data" / "eval" / "Set5"
+    if not folder.is_dir() or not BACKBONE.exists():
+        pytest.skip("Set5 and SqueezeNet's weights are not beside the project")
+    network, distance = zoo.load("eagcl", perception=1).network, LPIPS("squeeze", BACKBONE)
+    found = np.zeros((2, 2))
+    for sample in reduced(Pictures.at(folder), 4, {}):
+        image = rounded(network(sample.low), 8)
+        found += [
+            [
+                float(distance(*(each[..., y:, x:] for each in (image, sample.truth))))
+                for x in (0, 1)
+            ]
+            for y in (0, 1)
+        ]
+    assert found.max() <= CORNER_SHARE * found[0, 0]
 
 
 @pytest.mark.parametrize("name", PERCEPTION)
