@@ -1,6 +1,6 @@
 """From napari's layers to numbers, and back: what lies where, and how it looks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,6 +115,14 @@ def looking(layer: Any) -> dict[str, Any]:
         "interpolation2d": layer.interpolation2d,
     }
     return look if layer.rgb else look | {"colormap": layer.colormap}
+
+
+def record_in(metadata: Mapping[str, Any]) -> Any:
+    """Where a layer's numbers come from, if srpipe made them here or in the layer's file."""
+    from srpipe.jobs import provenance
+
+    here = metadata.get("srpipe", {}).get("record")
+    return here or provenance.earlier(getattr(metadata.get("raster"), "record", None))
 
 
 def plane_of(layer: Any, box: Box, viewer: Any) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ look at it again.
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,11 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, QTimer
 
-from napari_sr.layers import looking, lying, place_of
+from napari_sr.layers import looking, lying, place_of, record_in
 from srpipe.errors import Cancelled, SrpipeError
 
 if TYPE_CHECKING:
-    from napari_sr.run import Outcome, Plan, Wish
+    from napari_sr.run import Began, Outcome, Plan, Wish
     from napari_sr.views import Map
 
 REFRESH_MS = 350
@@ -42,6 +42,7 @@ class Made:
 
     Parameters
     ----------
+    began : what the run began with
     done : tiles that are there
     outcome : how the run ended; None while it goes on, and where it failed
     maps : layers that were made from it, by name
@@ -51,7 +52,7 @@ class Made:
     plan: "Plan"
     source: Any
     layer: Any
-    keep: Any
+    began: "Began"
     done: int = 0
     outcome: "Outcome | None" = None
     maps: dict[str, Any] = field(default_factory=dict)
@@ -148,7 +149,7 @@ class Live:
 
         def heard(news: Any) -> None:
             if isinstance(news, Began):
-                self._add(Made(wish, plan, source, None, news.keep))
+                self._add(Made(wish, plan, source, None, news))
             elif self._now:
                 self._now.done, self._fresh = news.done, True
                 self._told(self._pace(news.done, news.of))
@@ -253,11 +254,11 @@ class Live:
         factors = [1] * (len(wish.box.shape) - 2) + [scale, scale]
         place = place_of(source).part(wish.box.start, factors)
         made.layer = self._viewer.add_image(
-            made.keep.data,
+            made.began.keep.data,
             name=f"{source.name} x{scale}",
             rgb=wish.stack.rgb,
-            multiscale=made.keep.multiscale,
-            metadata=_origin(source) | {"srpipe": {"complete": False}},
+            multiscale=made.began.keep.multiscale,
+            metadata=_origin(source) | {"srpipe": _facts(made)},
             **looking(source),
             **lying(source, place),
         )
@@ -289,8 +290,8 @@ class Live:
         complete = made.done == of
         if not complete:
             made.layer.name = f"{made.layer.name} (partial: {made.done} of {of} tiles)"
-        if made.keep.multiscale:
-            made.layer.data = made.keep.finished()
+        if made.began.keep.multiscale:
+            made.layer.data = made.began.keep.finished()
         made.layer.metadata = _origin(made.source) | {"srpipe": _facts(made)}
         made.layer.refresh()
         seconds = time.monotonic() - self._began
@@ -338,28 +339,29 @@ def _origin(layer: Any) -> dict[str, Any]:
 
 
 def _facts(made: Made) -> dict[str, Any]:
-    """What is kept with a result: plain values."""
-    from srpipe import __version__, trust, zoo
+    """What is kept with a result, plain values: how far it is, and where it comes from."""
+    from srpipe import zoo
+    from srpipe.jobs import provenance
 
-    settings, box = made.wish.settings, made.wish.box
-    entry = zoo.find(settings.model, scale=settings.scale, folder=settings.weights)
-    return {
-        "complete": made.done == len(made.plan.cells),
-        "tiles": [made.done, len(made.plan.cells)],
-        "model": entry.name,
-        "weights": dict(entry.files),
-        "perception": settings.perception,
-        "scale": made.plan.scale,
-        "range": [made.wish.within.low, made.wish.within.high],
-        "input": made.source.name,
-        "from": list(box.start),
-        "to": list(box.stop),
-        "device": settings.device,
-        "precision": settings.precision,
-        "counts": asdict(made.outcome.counts) if made.outcome else {},
-        "version": __version__,
-        trust.SYNTHESISED: True,
-    }
+    wish, plan, of = made.wish, made.plan, len(made.plan.cells)
+    settings, box = replace(wish.settings, tile=plan.side), wish.box
+    (height, width), scale = box.shape[-2:], plan.scale
+    part = {} if made.done == of else {"done": made.done, "of": of}
+    earlier = record_in(made.source.metadata)
+    record = provenance.record_of(
+        settings,
+        zoo.find(settings.model, scale=settings.scale, folder=settings.weights),
+        perception=settings.perception,
+        sizes=((height, width), (height * scale, width * scale)),
+        normalisation=provenance.between(wish.within),
+        device=made.began.device,
+        precision=made.began.precision,
+        source={"name": made.source.name, "from": list(box.start), "to": list(box.stop)}
+        | ({"record": earlier} if earlier else {}),
+        counts=asdict(made.outcome.counts) if made.outcome else {},
+    )
+    record["tiles"] |= part
+    return {"complete": not part, "record": record}
 
 
 def _summary(made: Made, seconds: float) -> str:

@@ -45,7 +45,7 @@ def layer_of(raster: Raster, axes: str) -> dict[str, Any]:
 def place_known(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata for a map of a layer with these: where on the ground it lies, and no more."""
     known = metadata.get("raster")
-    return {"raster": replace(known, bands=(), nodata=None)} if known else {}
+    return {"raster": replace(known, bands=(), nodata=None, record=None)} if known else {}
 
 
 def unit_notices(world: World) -> list[str]:

@@ -82,9 +82,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Began:
-    """The network is there, and so is a place for the result."""
+    """The network is there, on a device in a precision, and so is a place for the result."""
 
     keep: Memory | Pyramid
+    device: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def run(
     upscaler = engine.upscaler(wish.settings, perception=wish.settings.perception, bits=wish.bits)
     blocks = Blocks(upscaler, wish.numbers)
     keep = place(wish, plan)
-    yield Began(keep)
+    yield Began(keep, str(upscaler.device), upscaler.precision)
     counts, done = Counts(), 0
     try:
         for cell, seen in windows(wish, plan, blocks, cancelled):

@@ -45,7 +45,7 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         for window in sink.grid:
             pixels = _block(stack, raster.axes, raster.shape[1], window)
             sink.write(window, raster.block(pixels))
-        sink.close()
+        sink.close(_record(meta))
         if target.is_dir():
             os.replace(target, Path(folder) / "replaced")
         os.replace(part, target)
@@ -87,7 +87,14 @@ def _encode(part: Path, stack: Stack, meta: dict[str, Any], folder: Path) -> Non
     height, width = stack.shape[1:]
     if source.rotation % 180:
         height, width = width, height
-    sink = VideoSink(part, source, height=height, width=width, suffix=part.suffix.lower())
+    sink = VideoSink(
+        part,
+        source,
+        height=height,
+        width=width,
+        suffix=part.suffix.lower(),
+        comment=_record(meta),
+    )
     try:
         for old, pixels in zip(source, frames, strict=True):
             rgb = torch.from_numpy(pixels.copy()).movedim(-1, 0)[None].float() / 255
@@ -104,6 +111,15 @@ def _encode(part: Path, stack: Stack, meta: dict[str, Any], folder: Path) -> Non
     except BaseException:
         sink.abort()
         raise
+
+
+def _record(meta: dict[str, Any]) -> str | None:
+    """Where a layer's numbers come from, as a file says it."""
+    from napari_sr.layers import record_in
+    from srpipe.jobs import provenance
+
+    found = record_in(meta.get("metadata", {}))
+    return provenance.text(found) if found else None
 
 
 def _pictures(stack: Stack, meta: dict[str, Any], folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """Files into layers and layers into files."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -256,6 +257,15 @@ def test_any_frame_of_a_video_is_the_one_that_decoding_in_order_gives(tmp_path):
     for i in (7, 2, 11, 0, 3, 10):
         np.testing.assert_array_equal(np.asarray(fresh[i]), in_order[i])
         assert abs(in_order[i].mean() - frames[i].mean()) < 3
+
+
+def test_a_video_says_where_its_frames_come_from(tmp_path):
+    av = pytest.importorskip("av")
+    record = {"model": {"name": "toy"}}
+    meta = {"rgb": True, "metadata": {"srpipe": {"complete": True, "record": record}}}
+    write_video(str(tmp_path / "clip.mp4"), pixels((3, 32, 48, 3), np.uint8), meta)
+    with av.open(str(tmp_path / "clip.mp4")) as file:
+        assert json.loads(file.metadata["comment"]) == record
 
 
 def test_samples_are_the_same_each_time_and_not_plain():

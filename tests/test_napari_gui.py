@@ -1,6 +1,7 @@
 """The plugin in a viewer on a screen, which may be a virtual one."""
 
 import gc
+import json
 import os
 import sys
 import time
@@ -122,7 +123,7 @@ def test_a_run_gives_a_layer_that_lies_and_looks_like_its_input(viewer, form, cl
         result.data_to_world((0, -0.5, -0.5)), layer.data_to_world((0, -0.5, -0.5))
     )
     assert result.metadata["srpipe"]["complete"]
-    assert result.metadata["srpipe"]["weights"]
+    assert result.metadata["srpipe"]["record"]["model"]["weights_sha256"]
 
 
 def test_every_button_does_what_it_says(viewer, form, click):
@@ -193,6 +194,43 @@ def test_maps_of_a_raster_are_saved_where_it_lies(viewer, form, click, tmp_path)
             assert (file.nodata, file.scales) == (None, (1.0,))
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.ome.zarr"])
+def test_a_saved_result_says_where_it_comes_from(viewer, form, click, tmp_path, toy, name):
+    """What `srpipe upscale` writes into a result was not in one that was saved here."""
+    pytest.importorskip("zarr")
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    from raster_files import read, write
+
+    from napari_sr.reader import raster_reader
+    from napari_sr.writer import write_raster
+    from srpipe import jobs
+    from srpipe.settings import RunSettings
+
+    kind = {"a.tif": "geotiff", "a.ome.tif": "ometiff", "a.ome.zarr": "omezarr"}[name]
+    pixels = np.random.default_rng(0).integers(0, 250, (1, 1, 1, 20, 30)).astype(np.uint16)
+    source = write(tmp_path / name, pixels, kind)
+    settings = RunSettings(model="toy-lite", scale=2, perception=0, weights=toy)
+    wanted = jobs.upscale(source, tmp_path / f"command-{name}", settings).target
+    wanted = json.loads(read(wanted)[0].record)
+    [(data, meta, _)] = raster_reader(str(source))(str(source))
+    add(viewer, form, data, **meta)
+    form.region.value = "whole layer"
+    for target in (tmp_path / f"once-{name}", tmp_path / f"twice-{name}"):
+        click(form.button)
+        form.layer.value = result = viewer.layers[-1]
+        write_raster(str(target), result.data, result.as_layer_data_tuple()[1])
+        found = json.loads(read(target)[0].record)
+        assert found.keys() == wanted.keys()
+        for key in ("model", "software", "scale", "kernel", "device", "precision"):
+            assert found[key] == wanted[key]
+    assert found["size_before"] == wanted["size_after"]
+    assert found["input"]["record"]["size_after"] == wanted["size_after"]
+    [(data, meta, _)] = raster_reader(str(target))(str(target))
+    again = tmp_path / f"again-{name}"
+    write_raster(str(again), data, meta)
+    assert json.loads(read(again)[0].record) == found
+
+
 @pytest.mark.parametrize("memory", [2**28, 100])
 def test_a_result_that_is_deleted_is_not_kept(viewer, form, click, monkeypatch, memory):
     """It was, with all its pixels, as long as the viewer was open."""
@@ -205,7 +243,7 @@ def test_a_result_that_is_deleted_is_not_kept(viewer, form, click, monkeypatch, 
     assert list(made.maps) == ["gradient of result"]
     click(form.gradients)
     assert len(made.maps) == 2
-    kept = weakref.ref(made.keep)
+    kept = weakref.ref(made.began.keep)
     del made
     viewer.layers.remove("photo x2")
     gc.collect()
@@ -437,6 +475,8 @@ def test_cancel_leaves_a_partial_layer_that_says_so(viewer, form, qtbot, slow_to
     (result,) = (layer for layer in viewer.layers if "partial" in layer.name)
     assert "of 4 tiles" in result.name
     assert not result.metadata["srpipe"]["complete"]
+    done = result.metadata["srpipe"]["record"]["tiles"]
+    assert (done["done"], done["of"]) == (form._live.made[0].done, 4)
     values = [np.unique(result.data[:, x : x + 128]).tolist() for x in (0, 128, 384)]
     assert values == [[7], [7], [0]]
     assert ended < slow_toy + 0.5

@@ -11,7 +11,9 @@ from typing import Any
 from srpipe import trust, zoo
 from srpipe.jobs.journal import identity
 from srpipe.jobs.plan import Plan
+from srpipe.jobs.size import Size
 from srpipe.jobs.software import versions
+from srpipe.pixels import Range
 from srpipe.settings import RunSettings
 
 TITLE = "srpipe"
@@ -41,17 +43,48 @@ def record(
     counts : numbers of the result that something happened to: "clipped", "invalid", ...
     earlier : the record in the input, where it is a result itself
     """
-    settings, entry = plan.settings, plan.entry
     told = {"ends": "sha256_of_ends"}  # the first and the last MiB
     facts = {told.get(name, name): fact for name, fact in identity(plan.source).items()}
     facts.pop("modified", None)  # a copy of the input gives the same result
+    return record_of(
+        plan.settings,
+        plan.entry,
+        perception=plan.perception,
+        sizes=(plan.size, plan.size_after),
+        normalisation=normalisation,
+        device=device,
+        precision=precision,
+        source={"name": plan.source.name, **facts, **({"record": earlier} if earlier else {})},
+        counts=counts,
+    )
+
+
+def record_of(
+    settings: RunSettings,
+    entry: zoo.Entry,
+    *,
+    perception: float | None,
+    sizes: tuple[Size | None, Size | None],
+    normalisation: str,
+    device: str,
+    precision: str,
+    source: Mapping[str, Any],
+    counts: Mapping[str, int],
+) -> dict[str, Any]:
+    """The record of a result of whatever was enlarged.
+
+    Parameters
+    ----------
+    sizes : height and width, before and after
+    source : what is told of the input
+    """
     return {
         "contains_synthesised_detail": True,
         "software": versions(),
-        "model": _model(entry, plan.perception),
+        "model": _model(entry, perception),
         "scale": entry.scale,
-        "size_before": plan.size,
-        "size_after": plan.size_after,
+        "size_before": sizes[0],
+        "size_after": sizes[1],
         "kernel": trust.KERNEL,
         "normalisation": normalisation,
         "tiles": {
@@ -63,10 +96,15 @@ def record(
         },
         "device": device,
         "precision": precision,
-        "input": {"name": plan.source.name, **facts, **({"record": earlier} if earlier else {})},
+        "input": dict(source),
         "settings": asked(settings),
         "counts": dict(counts),
     }
+
+
+def between(ends: Range) -> str:
+    """Which numbers are 0 and 1 to the network, in words."""
+    return f"{ends.low:.17g} to {ends.high:.17g} are 0 to 1"
 
 
 def text(found: Mapping[str, Any]) -> str:

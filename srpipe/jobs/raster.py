@@ -203,7 +203,7 @@ class _Run:
         devices, precisions = _ways(receipts)
         return provenance.record(
             self._plan,
-            normalisation=f"{numbers.range.low:.17g} to {numbers.range.high:.17g} are 0 to 1",
+            normalisation=provenance.between(numbers.range),
             device=", ".join(devices),
             precision=", ".join(precisions),
             counts=asdict(_counts(receipts)),
