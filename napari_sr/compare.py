@@ -16,12 +16,13 @@ class _Before:
 
     Parameters
     ----------
-    grid : attributes of the grid
+    grid, camera : their attributes
     visible : of all layers
     opacity : of those that were faded
     """
 
     grid: dict[str, Any]
+    camera: dict[str, Any]
     visible: dict[Any, bool]
     opacity: dict[Any, float] = field(default_factory=dict)
 
@@ -46,9 +47,11 @@ class Comparison:
         self._restore()
         if way == WAYS[0]:
             return
-        wanted, layers, grid = set(names), self._viewer.layers, compat.grid(self._viewer)
+        wanted, layers = set(names), self._viewer.layers
+        grid, camera = compat.grid(self._viewer), compat.camera(self._viewer)
         _BEFORE[self._key] = _Before(
             grid={name: getattr(grid, name) for name in ("stride", "shape", "enabled")},
+            camera={name: getattr(camera, name) for name in ("center", "zoom")},
             visible={layer.unique_id: layer.visible for layer in layers},
         )
         for layer in layers:
@@ -70,8 +73,10 @@ class Comparison:
         before = _BEFORE.pop(self._key, None)
         if before is None:
             return
-        for name, value in before.grid.items():
-            setattr(compat.grid(self._viewer), name, value)
+        grid, camera = compat.grid(self._viewer), compat.camera(self._viewer)
+        for thing, was in ((grid, before.grid), (camera, before.camera)):
+            for name, value in was.items():
+                setattr(thing, name, value)
         for layer in self._viewer.layers:
             layer.visible = before.visible.get(layer.unique_id, layer.visible)
             layer.opacity = before.opacity.get(layer.unique_id, layer.opacity)

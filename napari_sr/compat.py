@@ -11,10 +11,8 @@ import numpy as np
 
 def view(viewer: Any) -> np.ndarray:
     """Opposite corners, (2, 2), of the rows and columns of the world that are on screen."""
-    scene = getattr(viewer, "scene", None)  # 0.9
-    camera = viewer.camera if scene is None else scene.camera
-    half = np.asarray(_size(viewer)) / np.asarray(_shape(viewer)) / camera.zoom / 2
-    centre = np.asarray(camera.center)[-2:]
+    half = np.asarray(_size(viewer)) / np.asarray(_shape(viewer)) / camera(viewer).zoom / 2
+    centre = np.asarray(camera(viewer).center)[-2:]
     return np.stack([centre - half, centre + half])
 
 
@@ -28,6 +26,12 @@ def to_world(layer: Any, point: Sequence[float], viewer: Any) -> list[float]:
     """Where in the viewer's world a point of a layer's array lies."""
     units = _units(layer, viewer)
     return list(np.asarray(layer.data_to_world(point)) / units[-layer.ndim :])
+
+
+def camera(viewer: Any) -> Any:
+    """From where the layers are seen."""
+    scene = getattr(viewer, "scene", None)  # 0.9
+    return viewer.camera if scene is None else scene.camera
 
 
 def grid(viewer: Any) -> Any:

@@ -47,7 +47,8 @@ def box_of(layer: Any, region: str, viewer: Any, shapes: Any = None) -> Box:
         return whole(shape)
     shown, last = tuple(viewer.dims.displayed), viewer.dims.ndim - 1
     if shown != (last - 1, last) and (len(shown) == 2 or region == "current view"):
-        raise ConfigError(f"the {region} is a cut through the stack; show rows and columns")
+        what = "is seen in 3D" if len(shown) == 3 else "is a cut through the stack"
+        raise ConfigError(f"the {region} {what}; show rows and columns, or take the whole layer")
     current = at_slice(shape, compat.to_data(layer, viewer.dims.point, viewer))
     if region == "current slice":
         return current

@@ -115,7 +115,7 @@ class Live:
         self._timer = QTimer(owner)
         self._timer.setInterval(REFRESH_MS)
         self._timer.timeout.connect(self._look)
-        owner.destroyed.connect(self._stop.set)
+        owner.destroyed.connect(self._leave)
         viewer.layers.events.removed.connect(self._forget)
 
     @property
@@ -172,7 +172,9 @@ class Live:
         engine = self._ready_engine()
 
         def heard(news: Any) -> None:
-            if isinstance(news, Map):
+            if made not in self.made:  # the user took the result away
+                self._stop.set()
+            elif isinstance(news, Map):
                 self._show(made, news)
             else:
                 self._told(f"{title}: {news}")
@@ -224,7 +226,8 @@ class Live:
             return Failed(f"{type(error).__name__}: {error}")
 
     def _heard(self, news: Any) -> None:
-        assert self._task
+        if self._task is None:
+            return
         try:
             self._task.heard(news)
         except Exception:
@@ -232,12 +235,13 @@ class Live:
             raise
 
     def _returned(self, outcome: Any) -> None:
-        assert self._task
-        self._task.outcome = outcome
+        if self._task:
+            self._task.outcome = outcome
 
     def _finished(self) -> None:
         task, self._task, self._worker = self._task, None, None
-        assert task
+        if task is None:
+            return
         self._timer.stop()
         found = task.outcome
         if isinstance(found, Failed):
@@ -247,6 +251,11 @@ class Live:
             found = None
         task.ended(found)
         self._changed()
+
+    def _leave(self) -> None:
+        """The form is gone, and with it whoever would be told."""
+        self._stop.set()
+        self._task = None
 
     def _add(self, made: Made) -> None:
         """Show an empty result, as its input is shown and where it lies."""

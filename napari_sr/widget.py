@@ -242,6 +242,7 @@ class SuperResolution(Container):
 
             plan = planned(wish)
         except SrpipeError as error:
+            self._tell("")  # what is said there is of something else
             show_error(str(error))
             return
         self._live.run(wish, plan, self.layer.value)

@@ -292,6 +292,40 @@ def test_a_run_whose_result_cannot_be_shown_ends(viewer, form, qtbot, slow_toy, 
     assert len(tiles) < 10
 
 
+def test_the_maps_of_a_result_that_is_deleted_are_not_made(viewer, form, qtbot, click, monkeypatch):
+    """They came up beside nothing."""
+    from napari_sr import maps
+
+    make = maps.Pair.residual
+
+    def slow(self, *at):
+        time.sleep(0.1)
+        return make(self, *at)
+
+    monkeypatch.setattr(maps.Pair, "residual", slow)
+    add(viewer, form, np.zeros((24, 32), np.uint8), name="photo")
+    click(form.button)
+    form.trust.native.click()
+    viewer.layers.remove("photo x2")
+    qtbot.waitUntil(lambda: not form._live.busy, timeout=LONG_MS)
+    assert [layer.name for layer in viewer.layers] == ["photo"]
+    assert form.status.value == "Trust maps: stopped"
+
+
+def test_a_run_ends_in_silence_when_the_form_goes(viewer, form, qtbot, slow_toy):
+    """Its end wanted to stop a timer that had gone with the form."""
+    live = form._live
+    add(viewer, form, np.zeros((64, 640), np.uint8), name="long")
+    form.tile.value = "64"
+    form.button.native.click()
+    qtbot.waitUntil(lambda: live._now is not None, timeout=LONG_MS)
+    with qtbot.capture_exceptions() as caught:
+        form.native.deleteLater()
+        qtbot.waitUntil(lambda: not live.busy, timeout=LONG_MS)
+    assert live._now.done < 10
+    assert caught == []
+
+
 def test_a_layer_of_a_file_with_a_mask_is_refused(viewer, form, monkeypatch):
     from napari_sr import widget
 
@@ -307,13 +341,14 @@ def seen(viewer):
     """What a comparison changes."""
     from napari_sr import compat
 
-    grid = compat.grid(viewer)
+    grid, camera = compat.grid(viewer), compat.camera(viewer)
+    view = round(camera.zoom, 6), tuple(np.round(camera.center, 6))
     layers = [(layer.name, layer.visible, layer.opacity) for layer in viewer.layers]
-    return grid.enabled, grid.stride, tuple(grid.shape), layers
+    return grid.enabled, grid.stride, tuple(grid.shape), layers, view
 
 
 def test_all_layers_are_as_they_were_after_each_way_to_compare(viewer, form, click):
-    """Opacity, the user's own grid and, once a result was deleted, hidden layers were not."""
+    """Opacity, the view, the user's grid and, with no result any more, hidden layers were not."""
     from napari_sr import compat
 
     add(viewer, form, np.zeros((24, 32), np.uint8), name="photo", opacity=0.5)
@@ -322,6 +357,7 @@ def test_all_layers_are_as_they_were_after_each_way_to_compare(viewer, form, cli
     viewer.add_image(np.zeros((24, 32)), name="hidden", visible=False)
     grid = compat.grid(viewer)
     grid.stride, grid.shape, grid.enabled = 2, (2, 2), True
+    compat.camera(viewer).zoom, compat.camera(viewer).center = 11, (5, 6)
     before = seen(viewer)
     for way in ("side by side", "every map", "blend"):
         form.compare.value = way
