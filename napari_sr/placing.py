@@ -43,9 +43,11 @@ def layer_of(raster: Raster, axes: str) -> dict[str, Any]:
 
 
 def place_known(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata for a map of a layer with these: where on the ground it lies, and no more."""
+    """Metadata for a map of a layer with these: where it lies, as far as a layer holds it."""
     known = metadata.get("raster")
-    return {"raster": replace(known, bands=(), nodata=None, record=None)} if known else {}
+    if known is None or known.world.points or known.world.rpc:
+        return {}
+    return {"raster": replace(known, bands=(), nodata=None, masked=False, record=None)}
 
 
 def unit_notices(world: World) -> list[str]:

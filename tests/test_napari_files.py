@@ -9,9 +9,10 @@ import pytest
 pytest.importorskip("dask", reason="dask is not installed")
 pytest.importorskip("zarr", reason="zarr is not installed")
 
-from raster_files import MICROSCOPE, read, write
+from raster_files import MICROSCOPE, raster_of, read, write
 
 from napari_sr import sample
+from napari_sr.placing import place_known
 from napari_sr.reader import raster_reader, video_reader
 from napari_sr.writer import write_raster, write_video
 from srpipe.errors import ConfigError, TargetError
@@ -79,6 +80,16 @@ def test_what_no_layer_can_hold_is_refused_and_not_lost(tmp_path, what, about):
     with pytest.raises(ConfigError, match=f"{what}.*which a layer cannot hold; enlarge that file"):
         write_raster(str(tmp_path / "out.tif"), data, meta)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("lost", [{"masked": True}, {"world": World(rpc=RPC)}])
+def test_a_map_of_what_no_layer_can_hold_is_saved(tmp_path, lost):
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    raster = replace(raster_of(pixels((1, 1, 1, 20, 30)), "geotiff"), **lost)
+    write_raster(
+        str(tmp_path / "a.tif"), pixels((20, 30)), {"metadata": place_known({"raster": raster})}
+    )
+    assert read(tmp_path / "a.tif")[2] is None
 
 
 def test_a_geotiff_lies_north_up_and_goes_back_as_it_was(tmp_path):
