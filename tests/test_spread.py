@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -97,6 +98,20 @@ def test_a_unit_that_ends_every_worker_is_named_and_the_others_are_kept(
     result = jobs.upscale(source, tmp_path / "out.mp4", settings(workers=None))
     assert result.checked["frames"] == 400
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+def test_a_worker_that_is_long_in_beginning_anew_is_not_given_up():
+    """It was closed for good, so that its unit ended another worker, or the job waited forever."""
+    soon = {"distributed.deploy.lost-worker-timeout": "10ms"}
+    with dask.config.set(soon), spread._client(1, None) as (client, _threads):
+        (lost,) = client.run(os.getpid).values()
+        os.kill(lost, signal.SIGKILL)
+        assert client.submit(_pid_in_a_second, pure=False).result(timeout=120) != lost
+
+
+def _pid_in_a_second():
+    time.sleep(1)
+    return os.getpid()
 
 
 def test_cancelling_ends_the_workers_and_keeps_what_is_done(tmp_path, toy, settings):

@@ -39,6 +39,9 @@ _UNTOLD = "ignore:resource_tracker:UserWarning"
 """Python's own process that removes the semaphores of one that ends at Ctrl-C need not tell."""
 
 _WAIT_S = 30  # for a scheduler, and for its first worker
+_AWAY = "365 days"
+"""Until Dask gives up a worker that died and has not begun anew; it would close the new one too, in
+the midst of a unit if that is when it looks."""
 
 
 def performed(
@@ -229,6 +232,7 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[tuple[Any, i
         "distributed.scheduler.allowed-failures": _KILLS,
         "distributed.worker.daemon": True,
         "distributed.comm.timeouts.connect": _WAIT_S,
+        "distributed.deploy.lost-worker-timeout": _AWAY,
     }
     with (
         _environ(dask.config.get(_ENVIRON), {**KEEP_FREED, "PYTHONWARNINGS": warnings}),
