@@ -132,9 +132,10 @@ def test_the_mean_colour_is_corrected_where_a_curve_follows_the_last_bias():
     assert off.abs().max() < 0.1 / 255
 
 
-def test_a_card_has_the_figures_of_the_weights_that_are_exported(tmp_path):
+@pytest.mark.parametrize("loss", ["perceptual", "lpips"])
+def test_a_card_has_the_figures_of_the_weights_that_are_exported(tmp_path, loss):
     torch.manual_seed(0)
-    how = read(SHIPPED / "rdam-lite-x2-fidelity.toml", ["losses.perceptual=1"])
+    how = read(SHIPPED / "rdam-lite-x2-fidelity.toml", [f"losses.{loss}=1"])
     spec = MODELS["rdam"]
     network = spec.build(scale=2, **spec.presets["lite"])
     network.tail.bias.data -= 0.1  # which is corrected, and what is left is rounded
@@ -143,6 +144,8 @@ def test_a_card_has_the_figures_of_the_weights_that_are_exported(tmp_path):
     card = zoo.Card.read(
         export(how, network.state_dict(), {"steps": 1}, samples, samples, tmp_path)
     )
+    bias = zoo.tensors(card)["tail.bias"].float()
+    assert not torch.allclose(bias, network.tail.bias, atol=0.05), "the mean colour is corrected"
     network.load_state_dict(zoo.tensors(card))
     found = validate(network, samples, 2, edges=False)
     spent = card.training["spent"]

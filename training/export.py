@@ -51,7 +51,8 @@ def export(
         on; its figures, its effective halo and the precisions that serve are measured on them, on
         the device that they are on
     trained : squares (N, 3, H, W), low and high, there as well, of those that it was trained on;
-        its mean colour is corrected by them after a perceptual stage
+        its mean colour, which losses that compare features overlook, is corrected by them where
+        there was one
     """
     model = recipe.model
     spec = MODELS[model.family]
@@ -62,7 +63,7 @@ def export(
     lows = [low for low, _high in samples]
     reach = spec.halo(scale=model.scale, **options)
     with whole_float32(device):
-        if recipe.losses.perceptual:
+        if recipe.losses.perceptual or recipe.losses.lpips:
             centre(network, list(trained))
         # what may run in bfloat16 is rounded to it here, so that it is the same everywhere
         state = {k: v.half() for k, v in lower(network, torch.bfloat16).state_dict().items()}
