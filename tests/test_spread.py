@@ -6,6 +6,8 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import dask
 import distributed  # so that its settings are there before one is changed
@@ -20,6 +22,7 @@ from test_video_resume import FAST, decoded, long_clip
 from srpipe import device, jobs
 from srpipe.errors import Cancelled, ConfigError, DeviceError
 from srpipe.jobs import folder, software, spread
+from srpipe.jobs.job import Unit
 from srpipe.jobs.target import part_of
 from srpipe.settings import RunSettings
 
@@ -98,6 +101,16 @@ def test_a_unit_that_ends_every_worker_is_named_and_the_others_are_kept(
     result = jobs.upscale(source, tmp_path / "out.mp4", settings(workers=None))
     assert result.checked["frames"] == 400
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+def test_a_unit_whose_result_is_lost_with_its_worker_is_under_suspicion(settings):
+    """It had come to an end when the worker died of another, and then ended others itself."""
+    lost = distributed.KilledWorker("unit", SimpleNamespace(), 1)
+    future = Mock(status="finished", result=Mock(side_effect=lost))
+    crew = spread._Crew(Mock(), Mock(settings=settings()), 1, Mock(), threading.Event())
+    crew._taken(future, Unit(name="one", size=1, facts={}))
+    assert [unit.name for unit in crew._suspects] == ["one"]
+    future.release.assert_called_once()
 
 
 def test_a_worker_that_is_long_in_beginning_anew_is_not_given_up():

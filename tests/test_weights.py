@@ -71,6 +71,8 @@ STAGES = [(entry.name, stage) for entry in ENTRIES.values() for stage in entry.s
 CLEAN = [name for name, entry in ENTRIES.items() if entry.card.source == "clean"]
 COMPRESSED = [name for name in ENTRIES if name not in CLEAN]
 PERCEPTION = [name for name, stage in STAGES if stage == "perception"]
+CORNERS = [name for name in PERCEPTION if name != "eagcl-paper-x4"]
+"""Those that were trained with `losses.corners`."""
 
 
 @cache
@@ -178,12 +180,13 @@ def test_the_perception_weights_for_compressed_pictures_look_nearer(name, data):
     assert ours["lpips_squeeze"] <= LPIPS_SHARE_COMPRESSED * others["lpips_squeeze"]
 
 
+@pytest.mark.parametrize("name", CORNERS)
 @torch.inference_mode()
-def test_the_perception_weights_look_nearer_wherever_a_picture_begins():
+def test_the_perception_weights_look_nearer_wherever_a_picture_begins(name):
     folder = SHARED / "data" / "eval" / "Set5"
     if not folder.is_dir() or not BACKBONE.exists():
         pytest.skip("Set5 and SqueezeNet's weights are not beside the project")
-    network, distance = zoo.load("eagcl", perception=1).network, LPIPS("squeeze", BACKBONE)
+    network, distance = zoo.load(name, perception=1).network, LPIPS("squeeze", BACKBONE)
     found = np.zeros((2, 2))
     for sample in reduced(Pictures.at(folder), 4, {}):
         image = rounded(network(sample.low), 8)

@@ -187,14 +187,12 @@ class _Crew:
     def _taken(self, future: Any, unit: Unit) -> None:
         from distributed import KilledWorker
 
-        lost = future.exception() if future.status == "error" else None
-        if isinstance(lost, KilledWorker):
-            self._suspects.append(unit)
-        elif lost is not None:
-            raise lost
-        else:
+        try:
             with self._heard():  # what it was at is cancelled where the scheduler is lost
                 made, busy = future.result()
+        except KilledWorker:  # or it had come to an end, and its result was lost with the worker
+            self._suspects.append(unit)
+        else:
             self._reported(unit, made, busy)
         future.release()
 
