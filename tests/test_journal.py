@@ -193,3 +193,19 @@ def test_a_journal_that_cannot_be_read_is_no_empty_one(journal, tmp_path, name):
     (tmp_path / name).rmdir()
     kept.rename(tmp_path / name)
     assert (tmp_path / RECEIPTS).read_bytes() == whole
+
+
+@pytest.mark.parametrize("torn", [None, b"", b"\0" * 9, b'{"input": {"by', b"\xff\xfe"])
+def test_a_damaged_fingerprint_is_told_and_costs_no_receipt(journal, tmp_path, torn):
+    """It was taken for a job in which nothing is finished, and all receipts were removed."""
+    journal.close()
+    path, before = tmp_path / FINGERPRINT, receipts(tmp_path)
+    path.unlink()
+    if torn is not None:
+        path.write_bytes(torn)
+    for look in (check, Journal):
+        with pytest.raises(TargetError, match=r"fingerprint.json is damaged.*--restart"):
+            look(tmp_path, PRINT)
+    assert receipts(tmp_path) == before
+    Journal(tmp_path, PRINT, restart=True).close()
+    assert receipts(tmp_path) == before

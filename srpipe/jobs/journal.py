@@ -46,7 +46,7 @@ class Journal:
 
     Raises
     ------
-    ConfigError
+    ConfigError, TargetError
         As `check` does.
     """
 
@@ -174,6 +174,8 @@ def check(folder: Path, fingerprint: Fingerprint) -> None:
     ------
     ConfigError
         If it was begun with another fingerprint; the first difference is named.
+    TargetError
+        If it is not known with which.
     """
     before = _begun(folder)
     what = before and difference(before, json.loads(json.dumps(fingerprint)))
@@ -203,18 +205,25 @@ def _short(value: Any) -> str:
 
 
 def _begun(folder: Path) -> Fingerprint | None:
-    """The fingerprint of the job in a folder; None where it is torn, or nothing is finished.
+    """The fingerprint of the job in a folder; None where nothing is finished.
 
     Raises
     ------
     TargetError
-        As `_content` does.
+        As `_content` does, or if it is damaged: what is finished is of nobody knows which job.
     """
-    try:
-        before: Fingerprint = json.loads(_content(folder / FINGERPRINT))
-    except ValueError:
+    path = folder / FINGERPRINT
+    content = _content(path)
+    if not has_work(folder):
         return None
-    return before if has_work(folder) else None
+    try:
+        before: Fingerprint = json.loads(content)
+    except ValueError as error:
+        raise TargetError(
+            f"{path} is damaged, which says how the results here were made; they stay as they are:"
+            " put it back from a copy, or --restart to make them anew"
+        ) from error
+    return before
 
 
 def _outdated(receipt: Receipt) -> Receipt:
