@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from contextlib import closing
 
 import numpy as np
@@ -54,6 +55,7 @@ def write(path, pixels, name, valid=None, side=512, **facts):
         assert all(file.is_file() for file in sink.files(window))
     sink.close()
     os.replace(part(path), path)
+    shutil.rmtree(scratch(path), ignore_errors=True)
     return path
 
 
@@ -70,7 +72,7 @@ def enlarge(source, target, scale, name=None):
             sink.write(window, Block(enlarged(block.pixels, scale), valid))
     sink.close()
     os.replace(part(target), target)
-    assert not scratch(target).exists()
+    shutil.rmtree(scratch(target), ignore_errors=True)
     return target
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import random
 import signal
 import threading
 import time
@@ -39,7 +38,7 @@ from srpipe.io.picture import Metadata, Picture, frame_of
 from srpipe.io.raster import Band, GroundPoint, Step, World
 from srpipe.io.raster_formats import left_out
 from srpipe.jobs import raster, raster_range, spread
-from srpipe.jobs.journal import receipts
+from srpipe.jobs.journal import RECEIPTS, receipts
 from srpipe.jobs.target import part_of
 from srpipe.models import MODELS
 from srpipe.settings import RunSettings
@@ -446,6 +445,75 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(
     assert digest(whole) == expected
 
 
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+def test_a_raster_that_was_whole_when_it_was_killed_is_not_made_again(
+    tmp_path, scene, settings, monkeypatch, ending
+):
+    """All of an OME-Zarr was thrown away if that was before it had its name, as amid a report."""
+    if ending == ".ome.zarr":
+        pytest.importorskip("zarr")
+    target = tmp_path / f"out{ending}"
+    for at in ("_checked", "synced"):
+        with monkeypatch.context() as patch:
+            where = raster if at == "_checked" else jobs.target
+            patch.setattr(where, at, killed)
+            cut_off(patch, after=9 if at == "_checked" else 0)
+            with pytest.raises(Power):
+                jobs.upscale(scene, target, settings())
+    then = cut_off(monkeypatch, after=9)
+    jobs.upscale(scene, target, settings())
+    assert not then
+    assert np.array_equal(read(target)[1], enlarged(read(scene)[1], 2))
+    assert names(tmp_path) == ["in.ome.tif", f"out{ending}"]
+
+
+def killed(*_):
+    raise Power
+
+
+def test_what_a_killed_writer_left_amid_a_file_is_no_part_of_an_ome_zarr(
+    tmp_path, scene, settings, monkeypatch
+):
+    """Half a chunk under a name of Zarr's own was published; half a zarr.json ended every run."""
+    pytest.importorskip("zarr")
+    expected = jobs.upscale(scene, tmp_path / "one.ome.zarr", settings()).target
+    target = tmp_path / "two.ome.zarr"
+    with monkeypatch.context() as patch:
+        cut_off(patch, after=4)
+        with pytest.raises(Power):
+            jobs.upscale(scene, target, settings())
+    growing = part_of(target) / target.name
+    (growing / "0" / "c" / "0" / f"1.{'0' * 32}.partial").write_bytes(b"half")
+    for torn in (growing / "zarr.json", growing / "1" / "zarr.json"):
+        torn.write_bytes(torn.read_bytes()[:20])
+    then = cut_off(monkeypatch, after=9)
+    jobs.upscale(scene, target, settings())
+    assert len(then) == 5
+    assert np.array_equal(read(target)[1], enlarged(read(scene)[1], 2))
+    assert within(target) == within(expected)
+
+
+def within(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_all_of_an_ome_zarr_is_on_the_disk_before_it_has_its_name(
+    tmp_path, scene, settings, monkeypatch
+):
+    """Its smaller levels and what it says of itself were not; a power cut could tear them."""
+    pytest.importorskip("zarr")
+    real, reached = os.fsync, set()
+
+    def noted(file):
+        reached.add(os.fstat(file).st_ino)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    target = jobs.upscale(scene, tmp_path / "out.ome.zarr", settings()).target
+    files = list(target.rglob("*"))
+    assert [path for path in files if path.stat().st_ino not in reached] == []
+
+
 def test_a_disk_without_room_is_found_before_a_block_is_computed(
     tmp_path, scene, settings, monkeypatch
 ):
@@ -658,20 +726,33 @@ def test_a_block_that_ends_every_worker_is_named_and_the_others_are_kept(
 
 
 @pytest.mark.parametrize("ending", [".tif", ".ome.zarr"])
-def test_a_killed_command_goes_on_and_no_block_is_done_twice(tmp_path, toy, scene, ending):
-    slow = toy_script.install(tmp_path / "weights", sleep_s=0.2)
+def test_a_killed_command_goes_on_and_no_block_is_done_twice(tmp_path, toy, ending):
+    """So many blocks that it is far from its end when it is killed, however late that is seen."""
+    slow = toy_script.install(tmp_path / "weights", sleep_s=0.1)
+    source = write(tmp_path / "in.ome.tif", noise((40, 1, 1, 20, 30), "uint16"), "ometiff")
     target = tmp_path / f"out{ending}"
-    for share in random.Random(4).sample([2, 4, 6], 2):
-        process = started(tmp_path, slow, scene, "-o", target)
-        wait_for(lambda share=share: len(receipts(part_of(target))) >= share, process)
+    before = []
+    for share in (3, 9):
+        process = started(tmp_path, slow, source, "-o", target)
+        wait_for(lambda share=share: len(written(target)) >= share, process)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        before = {r.unit: r for r in receipts(part_of(target))}
-        assert len(before) >= share
-    process = started(tmp_path, slow, scene, "-o", target)
-    process.communicate()
+        now = written(target)
+        assert now[: len(before)] == before
+        assert len(set(now)) == len(now)
+        before = now
+    process = started(tmp_path, slow, source, "-o", target, "--json")
+    told = [json.loads(line) for line in process.communicate()[0].splitlines()]
     assert process.returncode == 0
-    assert np.array_equal(read(target)[1], enlarged(read(scene)[1], 2))
+    assert next(e for e in told if e["event"] == "progress")["done"] == len(before)
+    assert np.array_equal(read(target)[1], enlarged(read(source)[1], 2))
+
+
+def written(target):
+    """The blocks with a receipt, each as often as it was written."""
+    path = part_of(target) / RECEIPTS
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line)["unit"] for line in lines if line.endswith("\n")]
 
 
 def wait_for(done, process):

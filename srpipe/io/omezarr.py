@@ -94,7 +94,13 @@ class OmeZarrSink:
     grid: Grid
 
     def begin(self) -> None:
-        """Make all levels, empty, and say what they are; blocks that are there already stay."""
+        """Make all levels, empty, and say what they are; blocks that are there already stay.
+
+        What a killed writer has left amid a file goes.
+        """
+        about = self.part / "zarr.json", *self.part.glob("*/zarr.json")
+        for half in (*self.part.rglob("*.partial"), *filter(_is_torn, about)):
+            half.unlink()
         grid = self.grid
         names = [axis.lower() for axis in self.raster.axes]
         store = LocalStore(self.part)
@@ -306,6 +312,17 @@ def _create(
         dimension_names=names,
         fill_value=0,
     )
+
+
+def _is_torn(about: Path) -> bool:
+    """Whether a file of metadata is there and not whole."""
+    try:
+        json.loads(about.read_bytes())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return False
 
 
 def _attributes(path: Path) -> dict[str, Any]:

@@ -132,10 +132,9 @@ class PieceSink:
         return tuple(p.path(window) for p in (self.pixels, self.mask) if p)
 
     def close(self, record: str | None = None) -> None:
-        """Make the target of the pieces, and throw them away."""
+        """Make the target of the pieces; they stay for as long as that has not its name."""
         raster = self.raster if record is None else replace(self.raster, record=record)
         self.assemble(self.part, raster, self.pixels, self.mask)
-        shutil.rmtree(self.scratch)
 
     def abort(self) -> None:
         """Throw away pieces and target."""

@@ -99,6 +99,8 @@ class _Run:
         """What became of the plan; the result lies in the folder then."""
         grid, target = self._raster.grid, self._raster.target
         growing = self._folder / self._plan.target.name
+        if (self._folder / WHOLE).is_dir():  # the last run was killed before it had its name
+            os.replace(self._folder / WHOLE, growing)
         sink = open_sink(target.format, growing, target, grid, self._folder / "blocks")
         sink.begin()
         work = RasterWork(

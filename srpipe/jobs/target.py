@@ -193,11 +193,10 @@ def workplace(target: Path, *, restart: bool, claimed: Path | None = None) -> It
         lock = _locked(part / LOCK)
         for path in part.iterdir():
             stale = path.suffix == ".part" or path.name == PUBLISHED
-            stale |= path.name == WHOLE and path.is_dir()
             if path.name != LOCK and (restart or stale):
                 remove(path)
         yield part
-        synced(part / WHOLE)
+        _all_synced(part / WHOLE)
         (part / PUBLISHED).touch()
         if claimed is not None:
             claim(claimed, part / WHOLE)
@@ -271,6 +270,13 @@ def _discard(part: Path, *, strictly: bool = False) -> None:
             if path.name not in (LOCK, PUBLISHED):
                 remove(path)
     shutil.rmtree(part, ignore_errors=not strictly)
+
+
+def _all_synced(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on the disk."""
+    synced(path)
+    for each in path.rglob("*"):
+        synced(each)
 
 
 def _is_a_jobs(folder: Path) -> bool:
