@@ -16,6 +16,12 @@ OGG_PAGE_BYTES = 27 + 255 + 255 * 255
 """The most that a page of Ogg has."""
 
 
+PACK_BYTES = 2**20
+"""More than from one pack of an MPEG program stream to the next, which are at most 0.7 s apart."""
+
+PACK = b"\0\0\1\xba"
+
+
 def claimed_frames(stream: av.VideoStream, form: str) -> int | None:
     """Frames to be shown; in MOV and MP4 those that an edit list hides are not counted."""
     if "mov" in form and len(stream.index_entries):
@@ -130,6 +136,34 @@ def _mpegts(head: bytes, file: BinaryIO, _stream: Any) -> int:
     return 0
 
 
+def _mpegps(_head: bytes, file: BinaryIO, _stream: Any) -> int:
+    """The end of the last packet (ISO/IEC 13818-1, section 2.5.3); 0 where there is none."""
+    start = max(0, file.seek(0, 2) - PACK_BYTES)
+    file.seek(start)
+    tail = file.read()
+    pack = tail.find(PACK)
+    while pack >= 0:
+        if end := _packets_end(tail, pack):
+            return start + end
+        pack = tail.find(PACK, pack + 1)  # that was one by chance, within a packet
+    return 0
+
+
+def _packets_end(tail: bytes, at: int) -> int:
+    """Where packets end that begin here, each where the one before it ends; 0 if not so."""
+    while at < len(tail):
+        head = tail[at : at + 14]
+        if not head.startswith(PACK[:3]):
+            return 0
+        if head[3:4] == b"\xb9":  # the end of the stream
+            at += 4
+        elif head.startswith(PACK):
+            at += 12 if head[4:5] < b"\x40" else 14 + (head[13:] or b"\0")[0] % 8  # of MPEG-1, -2
+        else:
+            at += 6 + int.from_bytes(head[4:6].ljust(2, b"\0"), "big")
+    return at
+
+
 CLAIMS: dict[bytes, Callable[[bytes, BinaryIO, Any], int]] = {
     b"RIFF": _riff,
     b"\x1a\x45\xdf\xa3": _ebml,
@@ -139,6 +173,7 @@ CLAIMS: dict[bytes, Callable[[bytes, BinaryIO, Any], int]] = {
     b"GIF8": _gif,
     b"YUV4MPEG2": _y4m,
     b"OggS": _ogg,
+    PACK: _mpegps,
     b"": _mpegts,  # which begins with a clock, or with a byte that GIF begins with, too
 }
 """Which claim is in a file, by how it begins."""
