@@ -988,6 +988,36 @@ def test_verify_finds_missing_frames_moved_times_and_lost_streams(tmp_path):
         verify(part, sink)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+def test_verify_finds_packets_of_other_streams_that_were_lost(tmp_path, suffix):
+    one, other, less = clips.sound("eng"), clips.sound("jpn"), clips.sound("jpn", seconds=0.4)
+    _, sink, _ = enlarged(clips.make(tmp_path / "a.mkv", extras=[one, other]), suffix=suffix)
+    short, fewer, _ = enlarged(clips.make(tmp_path / "b.mkv", extras=[one, less]), suffix=suffix)
+    lost = rf"wrong: stream 2 has {fewer.copied[2]} packets of {sink.copied[2]};"
+    with pytest.raises(TargetError, match=lost):
+        verify(short, sink)
+
+
+def test_packets_that_are_read_as_fewer_and_larger_ones_are_not_lost(tmp_path):
+    """QuickTime has no packets of plain samples."""
+
+    def crumbs(out):
+        parts = []
+        for packet in clips.sound("eng", "pcm_s16le")(out):
+            data = bytes(packet)
+            for at in range(0, len(data), 16):
+                part = av.Packet(data[at : at + 16])
+                part.stream, part.time_base = packet.stream, packet.time_base
+                part.pts = part.dts = packet.pts + at // 2
+                parts.append(part)
+        return parts
+
+    path = clips.make(tmp_path / "a.mkv", extras=[crumbs])
+    part, sink, _ = enlarged(path, suffix=".mov")
+    with av.open(str(part)) as file:
+        assert sum(bool(packet.size) for packet in file.demux(audio=0)) < sink.copied[1]
+
+
 def test_verify_finds_frames_without_a_time(tmp_path):
     _, sink, _ = enlarged(clips.make(tmp_path / "a.mkv"), times=1)
     timeless = clips.make(tmp_path / "b.mkv", times=[time - 200 for time in clips.REGULAR])

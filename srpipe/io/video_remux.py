@@ -71,13 +71,15 @@ class Companions:
 
     Attributes
     ----------
-    copied : how many packets each stream of the output was given, by its index
+    copied, copied_bytes : how many packets each stream of the output was given, by its index, and
+        what is in them
     shapes : width of a pixel divided by its height, of the videos among them; 0 is unknown
     """
 
     def __init__(self, path: Path, index: int, suffix: str, notices: list[str]) -> None:
         self.notices = notices
         self.copied: dict[int, int] = {}
+        self.copied_bytes: dict[int, int] = {}
         self.shapes: dict[int, Fraction] = {}
         self.input = opened(path)
         self._path = path
@@ -120,7 +122,7 @@ class Companions:
         if stream.type == "attachment":
             return
         self._outputs[stream.index] = made
-        self.copied[made.index] = 0
+        self.copied[made.index] = self.copied_bytes[made.index] = 0
         if isinstance(stream, av.VideoStream) and not stream.disposition & ATTACHED_PICTURE:
             self.shapes[made.index] = stream.sample_aspect_ratio or Fraction(0)
 
@@ -141,9 +143,10 @@ class Companions:
             if until_s is not None and packet.dts * packet.time_base > until_s:
                 return
             target = self._outputs[packet.stream.index]
+            self.copied[target.index] += 1
+            self.copied_bytes[target.index] += packet.size
             packet.stream = target
             output.mux_one(packet)
-            self.copied[target.index] += 1
             self._waiting = None
 
     def close(self) -> None:

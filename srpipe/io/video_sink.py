@@ -129,6 +129,11 @@ class VideoSink:
         return self._companions.copied
 
     @property
+    def copied_bytes(self) -> Mapping[int, int]:
+        """How many bytes there are in them."""
+        return self._companions.copied_bytes
+
+    @property
     def shapes(self) -> Mapping[int, Fraction]:
         """Width of a pixel by its height, of each of the output's videos; 0 is unknown."""
         return self._companions.shapes | {self.video_index: self.target.sample_aspect_ratio}
