@@ -55,6 +55,8 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 def write_video(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a time stack as video: with the times and the sound of the one it came from.
 
+    What of it the file cannot hold is told.
+
     Raises
     ------
     ConfigError
@@ -74,6 +76,7 @@ def write_video(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 def _encode(part: Path, stack: Stack, meta: dict[str, Any], folder: Path) -> None:
     import torch
+    from napari.utils.notifications import show_warning
 
     from srpipe.color import from_rgb
     from srpipe.io.frames import Frame
@@ -111,6 +114,8 @@ def _encode(part: Path, stack: Stack, meta: dict[str, Any], folder: Path) -> Non
     except BaseException:
         sink.abort()
         raise
+    for notice in sink.notices:
+        show_warning(notice)
 
 
 def _record(meta: dict[str, Any]) -> str | None:

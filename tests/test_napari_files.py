@@ -270,6 +270,21 @@ def test_any_frame_of_a_video_is_the_one_that_decoding_in_order_gives(tmp_path):
         assert abs(in_order[i].mean() - frames[i].mean()) < 3
 
 
+def test_what_a_video_cannot_hold_is_told(tmp_path, monkeypatch):
+    """It was left out in silence."""
+    import video_files as clips
+
+    told = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", told.append)
+    sound = clips.sound("eng", "wmav2")
+    origin = clips.make(tmp_path / "a.wmv", form="asf", codec="wmv2", extras=[sound])
+    [(data, meta, _)] = video_reader(str(origin))(str(origin))
+    told.clear()
+    write_video(str(tmp_path / "b.mkv"), np.asarray(data), meta)
+    (line,) = told
+    assert line.startswith("stream 1 (audio, wmav2) is left out: ")
+
+
 def test_a_video_says_where_its_frames_come_from(tmp_path):
     av = pytest.importorskip("av")
     record = {"model": {"name": "toy"}}
