@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QEvent, QObject, QTimer
 
 from napari_sr.layers import looking, lying, place_of, record_in
 from srpipe.errors import Cancelled, SrpipeError
@@ -91,7 +91,7 @@ class Live:
 
     Parameters
     ----------
-    owner : with whose end runs end
+    owner : with whose end runs end, and that of the dock it is in
     told : called with a line for the user
     changed : called when a run begins or ends
     """
@@ -116,6 +116,7 @@ class Live:
         self._timer.setInterval(REFRESH_MS)
         self._timer.timeout.connect(self._look)
         owner.destroyed.connect(self._leave)
+        _Closed(owner, self.stop)
         viewer.layers.events.removed.connect(self._forget)
 
     @property
@@ -126,7 +127,8 @@ class Live:
     def stop(self) -> None:
         """End what runs, within a tile."""
         self._stop.set()
-        self._told("Stopping after this tile …")
+        if self.busy:
+            self._told("Stopping after this tile …")
 
     def result(self, source: Any) -> Made | None:
         """The selected result, or the last one of this layer, or the last one there is."""
@@ -334,6 +336,21 @@ class Live:
         return (
             f"Tile {done} of {of}, {_time(seconds)} left" if done < of else f"Tile {done} of {of}"
         )
+
+
+class _Closed(QObject):
+    """Tells when a widget is taken out of its dock: napari keeps it, out of sight."""
+
+    def __init__(self, widget: QObject, told: Callable[[], None]) -> None:
+        super().__init__(widget)
+        self._told = told
+        widget.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt's name
+        """Look at what Qt tells the widget."""
+        if event.type() == QEvent.Type.ParentChange and watched.parent() is None:
+            self._told()
+        return False
 
 
 def _plain(news: Iterator[Any]) -> Generator[Any, None, None]:

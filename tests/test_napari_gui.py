@@ -326,6 +326,30 @@ def test_a_run_ends_in_silence_when_the_form_goes(viewer, form, qtbot, slow_toy)
     assert caught == []
 
 
+def test_a_run_stops_when_the_form_is_closed_and_what_is_done_stays(viewer, form, qtbot, slow_toy):
+    """It went on to the last tile, and nothing was left to stop it by."""
+    from napari._qt.widgets.qt_viewer_dock_widget import QtViewerDockWidget
+
+    live = form._live
+    add(viewer, form, np.full((64, 640), 7, np.uint8), name="long")
+    form.tile.value = "64"
+    form.button.native.click()
+    qtbot.waitUntil(lambda: live._now is not None and live._now.done >= 1, timeout=LONG_MS)
+    dock = form.native.parent()
+    assert isinstance(dock, QtViewerDockWidget)
+    dock.setFloating(True)
+    dock.hide()
+    assert not live._stop.is_set(), "it is only out of the way"
+    with qtbot.capture_exceptions() as caught:
+        dock.destroyOnClose()
+        qtbot.waitUntil(lambda: not live.busy, timeout=LONG_MS)
+    assert caught == []
+    (made,) = live.made
+    assert made.done < 10
+    assert made.layer.name.endswith(f"(partial: {made.done} of 10 tiles)")
+    assert (np.asarray(made.layer.data)[:, :128] == 7).all()
+
+
 def test_a_layer_of_a_file_with_a_mask_is_refused(viewer, form, monkeypatch):
     from napari_sr import widget
 
