@@ -23,6 +23,7 @@ from srpipe import device, jobs
 from srpipe.errors import Cancelled, ConfigError, DeviceError
 from srpipe.jobs import folder, software, spread
 from srpipe.jobs.job import Unit
+from srpipe.jobs.journal import receipts
 from srpipe.jobs.target import part_of
 from srpipe.settings import RunSettings
 
@@ -125,6 +126,45 @@ def test_a_worker_that_is_long_in_beginning_anew_is_not_given_up():
 def _pid_in_a_second():
     time.sleep(1)
     return os.getpid()
+
+
+def test_workers_that_never_come_back_are_not_waited_for_forever(tmp_path, settings, monkeypatch):
+    """It waited in silence."""
+    source = long_clip(tmp_path / "in.mp4")
+    begun, begin = [], distributed.Nanny.instantiate
+
+    async def twice(nanny):
+        begun.append(nanny)
+        if len(begun) > 2:
+            raise OSError("no process can be started")
+        return await begin(nanny)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed.Nanny, "instantiate", twice)
+        patch.setattr(spread, "_ALONE_S", 2)
+        patch.setenv("SRPIPE_TEST_KILL", "00000096-00000192")
+        with pytest.raises(DeviceError, match=r"no worker .* what is finished is kept: .* goes on"):
+            jobs.upscale(source, tmp_path / "out.mp4", settings())
+    assert receipts(part_of(tmp_path / "out.mp4"))
+    result = jobs.upscale(source, tmp_path / "out.mp4", settings(workers=None))
+    assert result.checked["frames"] == 400
+
+
+def test_a_cluster_is_given_longer_to_have_a_worker_again(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(spread, "_ALONE_S", 0)
+    source = long_clip(tmp_path / "in.mp4", frames=200)
+    with distributed.LocalCluster(n_workers=1, dashboard_address=":0") as cluster:
+        gone = []
+
+        def goes(event):
+            if event.kind == "progress" and event.facts["done"] and not gone:
+                gone.append(cluster.scale(0))
+                threading.Timer(3, cluster.scale, (1,)).start()
+
+        at = {"workers": None, "scheduler": cluster.scheduler_address}
+        result = jobs.upscale(source, tmp_path / "out.mp4", settings(**at), report=goes)
+        assert gone
+    assert result.checked["frames"] == 200
 
 
 def test_cancelling_ends_the_workers_and_keeps_what_is_done(tmp_path, toy, settings):

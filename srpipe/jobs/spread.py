@@ -39,6 +39,8 @@ _UNTOLD = "ignore:resource_tracker:UserWarning"
 """Python's own process that removes the semaphores of one that ends at Ctrl-C need not tell."""
 
 _WAIT_S = 30  # for a scheduler, and for its first worker
+_ALONE_S = 600  # without a worker, where one that died begins anew at once
+_DESERTED_S = 3600  # without one of a cluster's, which may have to wait for their turn
 _AWAY = "365 days"
 """Until Dask gives up a worker that died and has not begun anew; it would close the new one too, in
 the midst of a unit if that is when it looks."""
@@ -97,7 +99,7 @@ def spread(
     ConfigError
         If no scheduler or no worker answers.
     DeviceError
-        If the scheduler is lost.
+        If the scheduler is lost, or all workers for long.
     Cancelled
         If `cancelled` was set before all were done.
     SrpipeError
@@ -127,6 +129,7 @@ class _Crew:
         self._done, self._cancelled = done, cancelled
         self._at: dict[Any, Unit] = {}
         self._suspects: deque[Unit] = deque()
+        self._manned = time.monotonic()
 
     def do(self, units: deque[Unit]) -> None:
         """Keep all workers busy until nothing is left; suspects come last, each alone.
@@ -156,6 +159,7 @@ class _Crew:
                 while units and len(self._at) < window():
                     self._give(units.popleft())
                 finished = self._finished()
+                self._look_for_workers()
             for future in finished:
                 self._taken(future, self._at.pop(future))
 
@@ -183,6 +187,17 @@ class _Crew:
         with suppress(TimeoutError):
             wait(list(self._at), timeout=_LOOK_S, return_when="FIRST_COMPLETED")
         return [future for future in self._at if future.done()]
+
+    def _look_for_workers(self) -> None:
+        """See that there is somebody to wait for, or was not long ago."""
+        now, patience_s = time.monotonic(), _ALONE_S if self._threads else _DESERTED_S
+        if self._client.nthreads():
+            self._manned = now
+        elif now - self._manned > patience_s:
+            raise DeviceError(
+                f"no worker has been there for {patience_s / 60:.0f} minutes; what is finished is"
+                " kept: look for what ended them, and the same command goes on"
+            )
 
     def _taken(self, future: Any, unit: Unit) -> None:
         from distributed import KilledWorker
