@@ -47,3 +47,18 @@ def test_a_claim_that_was_cut_short_says_nothing(tmp_path, place):
     claim(place, tmp_path / "a.png")
     place.write_text(place.read_text()[:-1])
     assert not is_claimed(place, tmp_path / "a.png")
+
+
+def test_a_claim_is_on_the_disk_with_its_name(tmp_path, place, monkeypatch):
+    """Its name was not, so that a power cut could leave a result that was nobody's."""
+    real, reached = os.fsync, set()
+
+    def noted(file):
+        reached.add(os.fstat(file).st_ino)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    (tmp_path / "a.png").write_bytes(b"123")
+    claim(place, tmp_path / "a.png")
+    assert {place.stat().st_ino, place.parent.stat().st_ino} <= reached
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.png", place.name])

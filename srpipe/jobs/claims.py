@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-from srpipe.jobs.job import files_of
+from srpipe.jobs.job import files_of, stored
 
 _SUFFIX = ".claim"
 
@@ -22,10 +22,7 @@ def claim_of(folder: Path, unit: str) -> Path:
 
 def claim(place: Path, result: Path) -> None:
     """Note that a result is ours; when this returns it is on the disk."""
-    with place.open("w") as file:
-        json.dump(_looks(result), file)
-        file.flush()
-        os.fsync(file.fileno())
+    stored(place, json.dumps(_looks(result)).encode())
 
 
 def is_claimed(place: Path, result: Path) -> bool:

@@ -186,6 +186,17 @@ def files_of(path: Path) -> list[Path]:
     return sorted(each for each in path.rglob("*") if each.is_file())
 
 
+def stored(path: Path, content: bytes) -> None:
+    """Have a file with this content, whole, on the disk."""
+    part = path.with_suffix(f"{path.suffix}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    synced(path.parent)
+
+
 def synced(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     file = os.open(path, os.O_RDONLY)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from srpipe.errors import ConfigError, TargetError
 from srpipe.io.beside import sidecars
 from srpipe.io.sequence import files, is_sequence
-from srpipe.jobs.job import Receipt, Unit, checksum, files_of, slot, synced
+from srpipe.jobs.job import Receipt, Unit, checksum, files_of, slot, stored
 from srpipe.jobs.software import versions
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class Journal:
 
         They come first: a run that is ended in between has them with the old fingerprint.
         """
-        _store(self._path, b"".join(map(_line, before)))
-        _store(self.folder / FINGERPRINT, json.dumps(self._fingerprint, indent=1).encode())
+        stored(self._path, b"".join(map(_line, before)))
+        stored(self.folder / FINGERPRINT, json.dumps(self._fingerprint, indent=1).encode())
 
 
 def has_work(folder: Path) -> bool:
@@ -233,17 +233,6 @@ def _outdated(receipt: Receipt) -> Receipt:
 
 def _line(receipt: Receipt) -> bytes:
     return json.dumps(receipt.to_dict()).encode() + b"\n"
-
-
-def _store(path: Path, content: bytes) -> None:
-    """Have a file with this content, whole, on the disk."""
-    part = path.with_suffix(f"{path.suffix}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    synced(path.parent)
 
 
 def _content(path: Path) -> bytes:
