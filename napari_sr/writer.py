@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,26 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     TargetError
         If what lies beside the file would be read together with it.
     """
+    return _write(path, data, meta, classes=False)
+
+
+def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write labels as `write_raster` does where they are a map of a raster, else as napari does.
+
+    Raises
+    ------
+    ConfigError, TargetError
+        As `write_raster` does.
+    """
+    if "raster" in meta.get("metadata", {}) or path.lower().endswith(".zarr"):
+        return _write(path, data, meta, classes=True)
+    from napari_builtins.io import napari_write_labels
+
+    written = napari_write_labels(path, data, meta)
+    return [written] if written else []
+
+
+def _write(path: str, data: Any, meta: dict[str, Any], *, classes: bool) -> list[str]:
     from napari.utils.notifications import show_warning
 
     from napari_sr.placing import raster_of
@@ -32,7 +53,7 @@ def write_raster(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     from srpipe.io.raster_formats import as_held, left_out, open_sink, target_format
 
     target, stack = Path(path), _stack(data, meta)
-    raster = raster_of(stack, meta)
+    raster = replace(raster_of(stack, meta), classes=classes)
     name = target_format(target, raster)
     refuse_stale(target)
     lost, raster = left_out(raster, name), as_held(raster, name)

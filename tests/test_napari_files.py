@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 
 pytest.importorskip("dask", reason="dask is not installed")
 pytest.importorskip("zarr", reason="zarr is not installed")
@@ -14,7 +15,7 @@ from raster_files import MICROSCOPE, raster_of, read, write
 from napari_sr import sample
 from napari_sr.placing import place_known
 from napari_sr.reader import raster_reader, video_reader
-from napari_sr.writer import write_raster, write_video
+from napari_sr.writer import write_labels, write_raster, write_video
 from srpipe.errors import ConfigError, TargetError
 from srpipe.io.raster import GroundPoint, World
 
@@ -236,6 +237,41 @@ def test_a_unit_that_napari_lacks_is_told_and_goes_back_into_a_file(
     target = tmp_path / f"out{suffix}"
     write_raster(str(target), layer.data, layer.as_layer_data_tuple()[1])
     assert read(target)[0].world.units == (unit, "micrometer")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.tif", "geotiff"), ("a.ome.tif", "ometiff"), ("a.ome.zarr", "omezarr")]
+)
+def test_a_map_of_labels_keeps_its_classes_at_every_size(tmp_path, name, kind):
+    """A mean of two names of classes is the name of a third."""
+    raster = raster_of(np.zeros((1, 1, 1, 600, 700), np.uint8), kind)
+    classes = np.random.default_rng(0).choice(np.array([0, 5], np.uint8), (600, 700))
+    target = tmp_path / name
+    assert write_labels(str(target), classes, {"metadata": {"raster": raster}}) == [str(target)]
+    _, numbers, _ = read(target)
+    assert np.array_equal(numbers[0, 0, 0], classes)
+    if kind == "omezarr":
+        import zarr
+
+        smaller = zarr.open_array(target / "1", mode="r")[:]
+    elif kind == "ometiff":
+        with tifffile.TiffFile(target) as file:
+            smaller = file.series[0].levels[1].asarray()
+    else:
+        import rasterio
+
+        with rasterio.open(target, overview_level=0) as file:
+            smaller = file.read(1)
+    assert smaller.shape == (300, 350)
+    assert set(np.unique(smaller)) == {0, 5}
+
+
+def test_labels_that_are_of_no_raster_are_saved_as_napari_does(tmp_path):
+    """OME-TIFF has no such numbers."""
+    labels = np.arange(12).reshape(3, 4)
+    target = tmp_path / "a.tif"
+    assert write_labels(str(target), labels, {"metadata": {}}) == [str(target)]
+    assert np.array_equal(tifffile.imread(target), labels)
 
 
 def test_nothing_is_saved_beside_a_file_that_would_move_it(tmp_path):

@@ -165,7 +165,7 @@ def test_maps_of_a_raster_are_saved_where_it_lies(viewer, form, click, tmp_path)
 
     from napari_sr import menu
     from napari_sr.reader import raster_reader
-    from napari_sr.writer import write_raster
+    from napari_sr.writer import write_labels, write_raster
     from srpipe.io.raster import Band, World
 
     crs = rasterio.CRS.from_epsg(32632).to_wkt()
@@ -181,13 +181,19 @@ def test_maps_of_a_raster_are_saved_where_it_lies(viewer, form, click, tmp_path)
     viewer.layers.selection.clear()
     viewer.layers.selection.add(layer)
     menu.gradient(viewer)
-    maps = [each for each in viewer.layers if "gradient" in each.name or "residual" in each.name]
-    assert len(maps) == 4
+    maps = [
+        each
+        for each in viewer.layers
+        if any(name in each.name for name in ("gradient", "residual", "validity"))
+    ]
+    assert len(maps) == 5
     for each in maps:
         target = tmp_path / "map.tif"
-        write_raster(str(target), each.data, each.as_layer_data_tuple()[1])
+        data, meta, kind = each.as_layer_data_tuple()
+        writer = {"image": write_raster, "labels": write_labels}[kind]
+        assert writer(str(target), data, meta) == [str(target)]
         with rasterio.open(target) as file:
-            step = 5 if each.name.endswith("of result") else 10
+            step = 5 if each.name.endswith(("of result", "validity")) else 10
             assert file.crs.to_epsg() == 32632
             wanted = rasterio.Affine(step, 0, 500_000, 0, -step, 5_400_000)
             assert file.transform.almost_equals(wanted)

@@ -169,7 +169,7 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
             if said:
                 file.update_tags(**{ROOM: " " * len(said)})
             if count > 1:
-                file.build_overviews([2**i for i in range(1, count)], _resampling(nodata))
+                file.build_overviews([2**i for i in range(1, count)], _resampling(raster))
         rasterio.shutil.copy(
             *(whole, part),
             driver="GTiff",
@@ -418,8 +418,11 @@ def _retell_nodata(path: Path, nodata: int) -> None:
         page.tags[GDAL_NODATA].overwrite(str(nodata))
 
 
-def _resampling(nodata: float | None) -> Resampling:
+def _resampling(raster: Raster) -> Resampling:
     """How overviews are made: a mean of GDAL's compares floats, and would not know such nodata."""
+    nodata = _nodata(raster)
+    if raster.classes:
+        return Resampling.nearest
     exact = not isinstance(nodata, int) or int(float(nodata)) == nodata
     return Resampling.average if exact else Resampling.nearest
 

@@ -269,7 +269,7 @@ def assemble(part: Path, raster: Raster, pixels: Pieces, mask: Pieces | None) ->
                 **(_resolution(raster.world) if first else {}),
             )
             if number + 1 < count:
-                level = level.halved(f"level-{number + 1}")
+                level = level.halved(f"level-{number + 1}", classes=raster.classes)
 
 
 def _stacked(file: tifffile.TiffFile, path: Path) -> tifffile.TiffFile:

@@ -24,7 +24,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 from srpipe.errors import ConfigError, MediaError
-from srpipe.io.pieces import area_mean, below, halved_grid, levels
+from srpipe.io.pieces import below, halved, halved_grid, levels
 from srpipe.io.raster import (
     AXES,
     RECORD,
@@ -140,7 +140,8 @@ class OmeZarrSink:
             above = halved_grid(grid)
             for window in above:
                 source = self._open(level - 1)[self._index(below(window, grid))]
-                self._put(level, window, area_mean(np.asarray(source)))
+                smaller = halved(np.asarray(source), classes=self.raster.classes)
+                self._put(level, window, smaller)
             grid = above
 
     def abort(self) -> None:

@@ -70,12 +70,12 @@ class Pieces:
                 ) from error
         return whole
 
-    def halved(self, name: str) -> "Pieces":
-        """The next level of the pyramid: half as many pixels along Y and X, each a mean of four."""
+    def halved(self, name: str, *, classes: bool) -> "Pieces":
+        """The next level of the pyramid; see `halved`."""
         above = Pieces(self.folder / name, halved_grid(self.grid), self.dtype)
         above.folder.mkdir(exist_ok=True)
         for window in above.grid:
-            above.write(window, area_mean(self.read(below(window, self.grid))))
+            above.write(window, halved(self.read(below(window, self.grid)), classes=classes))
         return above
 
 
@@ -163,6 +163,11 @@ def below(window: Window, grid: Grid) -> Window:
     return replace(
         larger, y=(larger.y[0], min(larger.y[1], y)), x=(larger.x[0], min(larger.x[1], x))
     )
+
+
+def halved(block: np.ndarray, *, classes: bool) -> np.ndarray:
+    """Half as many pixels along Y and X: means of four, or of names of classes one of four."""
+    return np.ascontiguousarray(block[..., ::2, ::2]) if classes else area_mean(block)
 
 
 def area_mean(block: np.ndarray) -> np.ndarray:

@@ -259,6 +259,8 @@ class Raster:
     nodata : the number that stands for "nothing was measured here"
     masked : whether the file says pixel by pixel which ones are valid, apart from their numbers
     bits : that are in use, where the file says that the type has more
+    classes : whether its numbers are names, between which there is nothing: smaller levels hold
+        some of them, and no means
     xmp : XMP packet, without srpipe's note
     own : what only this format knows, as its source leaves it for its sink
     record : where its numbers come from, as JSON, if srpipe made them
@@ -275,6 +277,7 @@ class Raster:
     nodata: float | None = None
     masked: bool = False
     bits: int | None = None
+    classes: bool = False
     xmp: bytes | None = None
     own: Mapping[str, Any] = field(default_factory=dict)
     record: str | None = None
