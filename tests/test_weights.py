@@ -278,3 +278,10 @@ def test_the_cards_say_what_is_measured(name, stage, data):
 
 def test_the_table_in_the_readme_is_that_of_the_cards():
     assert readme.shown("weights") == weights_table.table(), "run `python tests/weights_table.py`"
+
+
+def test_runs_that_weights_in_a_sum_share_are_counted_once():
+    first = {"steps": 6000, "seconds": 60}
+    left, right = ({"steps": steps, "seconds": 1, "before": first} for steps in (30, 400))
+    spent = {"steps": 1, "seconds": 1, "before": {"sum": [left, right, first]}}
+    assert [run["steps"] for run in weights_table.runs_of(spent)] == [1, 30, 6000, 400]

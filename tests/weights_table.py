@@ -35,7 +35,7 @@ def _group(card):
 
 
 def _row(card):
-    runs = list(_runs(card.training["spent"]))
+    runs = runs_of(card.training["spent"])
     steps, minutes = (sum(run[key] for run in runs) for key in ("steps", "seconds"))
 
     def build():
@@ -50,8 +50,19 @@ def _row(card):
     )
 
 
+def runs_of(spent):
+    """What was spent in all runs that led to some weights, the last one first, each once.
+
+    Of weights in a sum some have the same ones before them.
+    """
+    runs = []
+    for run in _runs(spent):
+        if run not in runs:
+            runs.append(run)
+    return runs
+
+
 def _runs(spent):
-    """What was spent in all runs that led to some weights, the last one first."""
     if spent and "sum" not in spent:
         yield spent
         yield from _runs(spent.get("before"))
