@@ -1,3 +1,8 @@
+import errno
+import io
+import os
+from pathlib import Path
+
 import pytest
 
 
@@ -26,3 +31,25 @@ def run(toy, tmp_path, monkeypatch, capfd):
         return code, out.splitlines(), err.splitlines()
 
     return run
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A folder of mode 000, as anybody but root sees it."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+
+    def refusing(ask, *, itself):
+        def asked(path, *rest, **more):
+            inside = isinstance(path, str | os.PathLike) and folder in Path(path).absolute().parents
+            if inside or (itself and Path(path).absolute() == folder):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return ask(path, *rest, **more)
+
+        return asked
+
+    monkeypatch.setattr(os, "stat", refusing(os.stat, itself=False))
+    monkeypatch.setattr(io, "open", refusing(io.open, itself=False))
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name), itself=True))
+    return folder

@@ -1,7 +1,5 @@
 """Each through the real command: one line that says what to do, its exit code, nothing left."""
 
-import errno
-import io
 import os
 import signal
 import subprocess
@@ -250,28 +248,6 @@ def test_ctrl_c_with_workers_says_no_more_than_that(tmp_path, tmp_path_factory):
     assert line.startswith("srpipe: error: stopped; ")
 
 
-@pytest.fixture
-def locked(tmp_path, monkeypatch):
-    """A folder of mode 000, as anybody but root sees it."""
-    folder = tmp_path / "locked"
-    folder.mkdir()
-
-    def refusing(ask, *, itself):
-        def asked(path, *rest, **more):
-            inside = isinstance(path, str | os.PathLike) and folder in Path(path).absolute().parents
-            if inside or (itself and Path(path).absolute() == folder):
-                raise PermissionError(errno.EACCES, "Permission denied", str(path))
-            return ask(path, *rest, **more)
-
-        return asked
-
-    monkeypatch.setattr(os, "stat", refusing(os.stat, itself=False))
-    monkeypatch.setattr(io, "open", refusing(io.open, itself=False))
-    for name in ("listdir", "scandir"):
-        monkeypatch.setattr(os, name, refusing(getattr(os, name), itself=True))
-    return folder
-
-
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -280,12 +256,14 @@ def locked(tmp_path, monkeypatch):
         ("upscale", ["locked/%05d.png"]),
         ("eval", ["locked", "locked"]),
         ("eval", ["locked/a.png", "locked/a.png"]),
+        ("models", ["--weights=locked"]),
     ],
 )
 def test_what_may_not_be_read_is_one_line(run, locked, command, words):
     code, out, err = run(*words, command=command)
     assert (code, out, len(err)) == (1, [], 1)
-    assert err[0].startswith(f"srpipe: error: {words[0].removesuffix('/%05d.png')} cannot be read")
+    what = words[0].removeprefix("--weights=").removesuffix("/%05d.png")
+    assert err[0].startswith(f"srpipe: error: {what} cannot be read")
     assert "Permission denied" in err[0]
 
 

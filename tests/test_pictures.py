@@ -29,6 +29,13 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         pictures(tmp_path / "nowhere")
 
 
+def test_a_folder_that_cannot_be_read_is_named_wherever_it_lies(tmp_path, locked):
+    (tmp_path / "a.png").write_bytes(b"")
+    for folder in (locked, tmp_path):
+        with pytest.raises(MediaError, match=r"locked cannot be read \(Permission denied\)"):
+            pictures(folder)
+
+
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
 

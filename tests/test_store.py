@@ -278,3 +278,11 @@ def test_json_of_another_kind_beside_weights_is_no_card_of_them(tmp_path):
     assert is_card(path)
     path.write_text("{")  # it may have been one
     assert is_card(path)
+
+
+def test_weights_in_a_folder_that_cannot_be_read_are_not_said_to_be_missing(locked):
+    with pytest.raises(WeightsError, match=r"locked cannot be read \(Permission denied\)"):
+        zoo.find("eagcl", folder=locked)
+    for file in ("x.safetensors", "x.json", "x.pth"):
+        with pytest.raises(WeightsError, match=rf"{file} cannot be read \(Permission denied\)"):
+            zoo.find(str(locked / file))

@@ -33,6 +33,8 @@ def pictures(folder: Path) -> list[Path]:
     ------
     ConfigError
         If the folder does not exist or holds none.
+    MediaError
+        If it or a folder in it cannot be read.
     """
     found = sorted(
         path
@@ -50,7 +52,7 @@ def pictures(folder: Path) -> list[Path]:
 def _files(folder: Path) -> Iterator[Path]:
     """What lies in a folder and the folders in it, linked ones too, but none of them twice."""
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -58,6 +60,14 @@ def _files(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders.sort()
         yield from (Path(place) / name for name in files)
+
+
+def _refuse(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return  # there are no pictures then
+    raise MediaError(
+        f"{error.filename} cannot be read ({error.strerror}); change its rights, or remove it"
+    ) from error
 
 
 def read_image(path: Path) -> Tensor:

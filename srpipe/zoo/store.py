@@ -177,7 +177,7 @@ def is_card(path: Path) -> bool:
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError):
-        return path.exists()
+        return os.path.exists(path)  # no errors, unlike Path
     return isinstance(facts, dict) and {"family", "files"} <= facts.keys()
 
 
@@ -197,18 +197,28 @@ def cards(folder: Path | None = None) -> list[Card]:
     Raises
     ------
     WeightsError
-        If there is no such folder, a card in it cannot be read, or two are of one stage.
+        If there is no such folder, it or a card in it cannot be read, or two are of one stage.
     """
     if folder is not None and not os.path.isdir(folder):
         raise WeightsError(f"{folder} is no folder, and weights were to be in it; check the name")
     found: dict[str, tuple[Path, Card]] = {}
-    for path in sorted((folder or SHIPPED).glob("*.json")):
+    for path in sorted(_named_json(folder or SHIPPED)):
         card = Card.read(path)
         other, _card = found.setdefault(card.stem, (path, card))
         if other != path:
             raise WeightsError(f"{other} and {path} are both cards of {card.stem}; remove one")
     read = (card for _path, card in found.values())
     return sorted(read, key=lambda card: (card.name, STAGES.index(card.stage)))
+
+
+def _named_json(folder: Path) -> list[Path]:
+    """Unlike ``glob``, which finds nothing in a folder that cannot be read."""
+    try:
+        return [path for path in folder.iterdir() if path.suffix == ".json"]
+    except OSError as error:
+        raise WeightsError(
+            f"{folder} cannot be read ({error.strerror}); change its rights"
+        ) from error
 
 
 def tensors(card: Card) -> dict[str, Tensor]:
