@@ -191,6 +191,24 @@ def test_a_card_says_what_was_spent_before_too(recipe, tmp_path):
     assert "before" not in before
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_goes_on_whose_start_is_gone(recipe, tmp_path, kept, capsys):
+    """What was spent before was read from its card again, if not from a checkpoint of then."""
+    first = fit(recipe(schedule__iterations=2), tmp_path / "first")
+    how = recipe(schedule__iterations=2, model__start=str(first))
+    card, run = fit(how, tmp_path / "run"), tmp_path / "run"
+    before = card.read_text()
+    if kept:
+        first.unlink()
+    else:
+        state = torch.load(run / "state.pt", weights_only=True)
+        del state["before"]
+        torch.save(state, run / "state.pt")
+    capsys.readouterr()
+    assert fit(how, run).read_text() == before
+    assert capsys.readouterr().out.startswith("eagcl-tiny-x4-fidelity after 2 steps; ")
+
+
 @pytest.mark.parametrize(("fast", "precision"), [("bf16", "bf16-mixed"), ("fp32", "32-true")])
 def test_a_card_says_what_precision_auto_was(
     recipe, tmp_path, monkeypatch, capsys, fast, precision

@@ -22,6 +22,19 @@ class Part(Protocol):
         """Be what the state was taken from."""
 
 
+class Facts(dict[str, Any]):
+    """Plain values that a run was begun with; a checkpoint of before it kept them has none."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The values."""
+        return dict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Be those of a checkpoint."""
+        self.clear()
+        self.update(state)
+
+
 class Chance(Generator):
     """A source of random numbers, on the CPU, whose state can be kept."""
 
@@ -100,7 +113,7 @@ def restore(
         state = torch.load(path, map_location="cpu", weights_only=True)
         _same(state["recipe"], recipe, free)
         for name, part in parts.items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(state.get(name, {}))  # which all but `Facts` refuse
     except ConfigError:
         raise
     except Exception as error:

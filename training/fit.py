@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -91,23 +92,24 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     fabric = launched(recipe)
-    parts = Parts(recipe, fabric)
-    clock, state = parts.clock, folder / "state.pt"
+    state = folder / "state.pt"
+    begun = state.exists()  # then nothing of `model.start` is needed, nor may be there any more
+    parts = Parts(_unstarted(recipe) if begun else recipe, fabric)
+    clock, before = parts.clock, checkpoint.Facts()
     with _first_first(fabric):
         tell = partial(fabric.print, flush=True)
         pairs, held = data.load(recipe.data, recipe.model.scale, fabric.device, tell)
-    kept = {**parts.kept(), "data": pairs, "seen": (seen := Seen())}
-    if state.exists():
+    kept = {**parts.kept(), "data": pairs, "before": before, "seen": (seen := Seen())}
+    if begun:
         checkpoint.restore(state, to_dict(recipe), kept, FREE)
+    before.update(before or spent_before(recipe.model))
+    told = f"{recipe.model.stem} after {clock.steps} steps" if begun else parts.told
     batches = pairs.batches(
         recipe.data, parts.chance, rank=fabric.global_rank, of=fabric.world_size
     )
-    fabric.print(
-        f"{parts.told}; {_where(fabric)}, {precision_of(fabric)}; {_counted(pairs)}", flush=True
-    )
+    fabric.print(f"{told}; {_where(fabric)}, {precision_of(fabric)}; {_counted(pairs)}", flush=True)
     validating = Every(recipe.run.validate_every_s)
     saving = Every(recipe.run.checkpoint_every_s)
-    before = spent_before(recipe.model)
     clock.lap()  # the time budget is for what comes now
     first = fabric.is_global_zero
     with Watch(folder, clock.steps, seen, first=first) as watch, _stopping() as asked:
@@ -131,9 +133,13 @@ def fit(recipe: Recipe, folder: Path) -> Path | None:
         raise KeyboardInterrupt
     if not first:
         return None
-    spent = _spent(parts, len(pairs.high)) | ({"before": before} if before else {})
+    spent = _spent(parts, len(pairs.high)) | ({"before": dict(before)} if before else {})
     samples = [(low.to(fabric.device), high.to(fabric.device)) for low, high in held]
     return export(recipe, parts.average.state, spent, samples, _trained(recipe, pairs), folder)
+
+
+def _unstarted(recipe: Recipe) -> Recipe:
+    return replace(recipe, model=replace(recipe.model, start=""))
 
 
 def _trained(recipe: Recipe, pairs: data.Pairs) -> Iterator[tuple[Tensor, Tensor]]:
