@@ -451,6 +451,16 @@ def test_a_run_folder_that_is_a_file_is_one_line(words, capsys, tmp_path):
     assert "taken" in error
 
 
+def test_a_run_folder_may_have_any_name(words, capsys, tmp_path):
+    """TensorBoard had a traceback for what is no text, and then the line with the card's path."""
+    run = tmp_path / os.fsdecode(b"r\xff")
+    assert main([str(RECIPE), *words(schedule__iterations=1), "--run", str(run)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "left out" in out[1]
+    assert out[-1].endswith("/r\\udcff/eagcl-tiny-x4-fidelity.json")
+    assert [row["step"] for row in log(run)] == ["1"]
+
+
 def test_what_stands_in_the_way_is_one_line(capsys, tmp_path):
     words = [f"data.folder={tmp_path}", f"data.cache={tmp_path}", "--run", f"{tmp_path}/r"]
     assert main(["eagcl-lite-x4-fidelity", *words]) == 2

@@ -30,6 +30,7 @@ from srpipe.device import devices, keep_freed_memory
 from srpipe.errors import ConfigError, SrpipeError
 from srpipe.lock import taken
 from srpipe.precision import best
+from srpipe.show import take_any_name
 from training import checkpoint, data
 from training.clock import Every
 from training.export import export
@@ -253,6 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("change", nargs="*", help="section.key=value, instead of the recipe's")
     parser.add_argument("--run", type=Path, help="the run's folder (default: runs/RECIPE)")
     args = parser.parse_intermixed_args(argv)
+    take_any_name()
     keep_freed_memory()  # every step needs what the one before it has left
     try:
         recipe = read(args.recipe, args.change)

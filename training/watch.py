@@ -141,4 +141,9 @@ def _tensorboard(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter  # of the package tensorboard
     except ImportError:
         return None
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        print("TensorBoard cannot write to a folder whose name is no text; left out", flush=True)
+        return None
     return SummaryWriter(str(folder), purge_step=step + 1)
