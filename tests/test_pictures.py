@@ -1,8 +1,10 @@
 import io
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -57,6 +59,33 @@ def test_a_picture_of_any_kind_is_read_as_rgb(tmp_path, mode, pixels):
     assert (image == torch.from_numpy(GREY)[..., None]).all()
 
 
+DEEP = np.random.default_rng(0).integers(0, 2**16, (9, 8, 3), np.uint16)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("kind", ["png", "tif", "lzw.tif", "planes.tif"])
+def test_colour_of_16_bits_is_rounded_as_grey_is(tmp_path, kind, alpha):
+    """Pillow cuts it off, so that a quarter of the samples was a level off, and mixes planes up."""
+    pixels = np.concatenate([DEEP, DEEP[..., :1]], -1) if alpha else DEEP
+    path = tmp_path / f"x.{kind}"
+    if kind == "png":
+        path.write_bytes(imagecodecs.png_encode(pixels))
+    else:
+        how = {"lzw.tif": {"compression": "lzw"}, "planes.tif": {"planarconfig": "separate"}}
+        planes = np.moveaxis(pixels, -1, 0) if kind == "planes.tif" else pixels
+        extra = {"extrasamples": ["unassalpha"]} if alpha else {}
+        tifffile.imwrite(path, planes, photometric="rgb", **extra, **how.get(kind, {}))
+    assert (read_image(path).numpy() == (DEEP / 257).round()).all()
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint32])
+def test_samples_whose_range_nobody_states_are_refused(tmp_path, kind):
+    """Half of them, or nearly all, became white or black."""
+    tifffile.imwrite(tmp_path / "x.tif", DEEP[..., 0].astype(kind))
+    with pytest.raises(MediaError, match=r"x\.tif cannot be read.* no known range"):
+        read_image(tmp_path / "x.tif")
+
+
 def test_a_palette_is_read_as_its_colours(tmp_path):
     Image.fromarray(GREY).convert("P").save(tmp_path / "x.png")
     assert (read_image(tmp_path / "x.png")[..., 0] == torch.from_numpy(GREY)).all()
@@ -67,7 +96,7 @@ def test_a_broken_picture_and_one_of_floats_are_named(tmp_path):
     with pytest.raises(MediaError, match=r"broken\.png cannot be read"):
         read_image(tmp_path / "broken.png")
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(MediaError, match=r"float\.tif cannot be read.*float"):
+    with pytest.raises(MediaError, match=r"float\.tif cannot be read.* float .*range"):
         read_image(tmp_path / "float.tif")
 
 

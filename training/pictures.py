@@ -10,12 +10,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from srpipe.errors import ConfigError, MediaError
+from srpipe.io import png, tiff
 
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+
+DEEP = {"PNG": png.read, "TIFF": tiff.read}
+"""What reads pictures of 16 bits, by the format as Pillow names it."""
+
+BITS_PER_SAMPLE = 258
+"""TIFF's tag."""
 
 ALIKE = 0.12
 """The share by which likenesses of one picture may differ. At half the size, and as JPEG of quality
@@ -76,24 +83,31 @@ def read_image(path: Path) -> Tensor:
     Raises
     ------
     MediaError
-        If the file is no picture that can be read, or has float samples.
+        If the file is no picture that can be read, or has samples of no known range.
     """
     try:
         with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
-                grey = (np.array(image).clip(0, 65535) / 257).round().astype(np.uint8)
-                return torch.from_numpy(np.stack([grey] * 3, -1))
-            if image.mode == "F":
-                raise OSError("its samples are float, whose range nobody states")
+            if image.mode in ("I", "F") and image.format == "TIFF":
+                raise OSError("its samples are signed, float or of 32 bits: of no known range")
+            if _is_deep(image):
+                return _rounded(DEEP[str(image.format)](path).frame.planes[0])
             return torch.from_numpy(np.array(image.convert("RGB")))
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
+    except Exception as error:  # decoders raise what they like over damaged bytes
         raise MediaError(f"{path} cannot be read as a picture ({error}); remove it") from error
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it has 16 bits, of which Pillow would cut off eight, or clip grey to eight."""
+    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ())
+    deep = 16 in bits or ";16" in str(getattr(image, "tile", ""))
+    coloured = deep and image.mode in ("LA", "RGB", "RGBA")
+    return image.format in DEEP and (coloured or image.mode.startswith("I"))
+
+
+def _rounded(pixels: np.ndarray) -> Tensor:
+    """Pixels (H, W, C) of 16 bits in 8, grey three times."""
+    colours = pixels[..., :3] if pixels.shape[-1] > 2 else pixels[..., :1].repeat(3, -1)
+    return torch.from_numpy((colours / 257).round().astype(np.uint8))
 
 
 def held_out(paths: Sequence[Path], share: float) -> list[int]:
