@@ -467,6 +467,18 @@ def test_what_stands_in_the_way_is_one_line(capsys, tmp_path):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_memory_that_runs_out_is_one_line(words, capsys, tmp_path, monkeypatch):
+    def step(*_args, **_more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    monkeypatch.setattr(fit_module, "step", step)
+    assert main([str(RECIPE), *words(), "--run", str(tmp_path / "r")]) == 1
+    assert capsys.readouterr().err == (
+        "training.fit: error: memory ran out at a run with data.batch = 2 and data.patch = 32"
+        " (CUDA out of memory. Tried to allocate 9 GiB); free memory\n"
+    )
+
+
 def test_a_checkpoint_that_the_disk_has_no_room_for_is_told_and_the_old_one_stays(tmp_path):
     resource = pytest.importorskip("resource")
     path, layer = tmp_path / "state.pt", torch.nn.Linear(300, 300)

@@ -26,7 +26,7 @@ from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities import rank_zero_only
 from torch import Generator, Tensor
 
-from srpipe.device import devices, keep_freed_memory
+from srpipe.device import devices, keep_freed_memory, memory_told
 from srpipe.errors import ConfigError, SrpipeError
 from srpipe.lock import taken
 from srpipe.precision import best
@@ -259,7 +259,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         recipe = read(args.recipe, args.change)
         folder = args.run or Path("runs") / args.recipe.stem
-        with _alone(folder):
+        size = f"data.batch = {recipe.data.batch} and data.patch = {recipe.data.patch}"
+        with _alone(folder), memory_told(f"a run with {size}"):
             card = fit(recipe, folder)
     except KeyboardInterrupt:
         _say("stopped; the same command goes on")
