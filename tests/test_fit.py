@@ -292,6 +292,19 @@ def test_what_is_not_finite_is_named_on_the_very_step(recipe, tmp_path, monkeypa
     assert not (tmp_path / "run" / "state.pt").exists()
 
 
+def test_what_is_said_of_a_step_that_is_not_finite_can_be_done(recipe, tmp_path):
+    """To start from the last checkpoint was not possible, and it had weights of 1e30."""
+    how = {"schedule__warmup": 0, "schedule__iterations": 2}
+    advice = r"step 2; choose another run folder and a smaller optimiser\.learning_rate"
+    with pytest.raises(DeviceError, match=advice):
+        fit(recipe(**how, optimiser__learning_rate=1e30), tmp_path / "run")
+    assert fit(recipe(**how, optimiser__learning_rate=1e-4), tmp_path / "other")
+
+
+def test_corners_mean_nothing_where_no_network_compares_features(recipe, tmp_path):
+    assert fit(recipe(schedule__iterations=1, losses__corners=40), tmp_path / "run")
+
+
 def test_steps_that_are_read_late_are_the_same_steps(recipe, tmp_path, monkeypatch):
     """As on CUDA: the same weights, and the same log but for its times."""
     how, found = recipe(schedule__iterations=5, run__log_every=2), []

@@ -74,7 +74,7 @@ def terms(start: str) -> list[str]:
 def _card(name: str) -> zoo.Card:
     if name.endswith(".json"):
         return zoo.Card.read(Path(name))
-    shipped = {path.stem: path for path in zoo.SHIPPED.glob("*.json")}
+    shipped = {path.stem: path for path in sorted(zoo.SHIPPED.glob("*.json"))}
     if name not in shipped:
         raise ConfigError(
             f"model.start = {name} is neither a card's path, which ends in .json, nor the stem of"

@@ -63,7 +63,7 @@ class Objective:
         if shaken is not None:
             terms["steady"] = self.weights.steady * steady(shaken, image)
         corners = self.weights.corners
-        if corners > 1:
+        if corners > 1 and self.networks:
             corner = torch.randint(corners, (2,), generator=noise, device=image.device)
             image, truth = cut(image, corner, corners), cut(truth, corner, corners)
         with self.fabric.autocast():

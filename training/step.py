@@ -180,8 +180,8 @@ def rest(parts: Parts, keep: int = 0) -> list[dict[str, float]]:
             if not math.isfinite(value):
                 what = "gradient" if name == "gradient" else f"loss {name}"
                 raise DeviceError(
-                    f"the {what} is not finite at step {number}; the last checkpoint is sound, and"
-                    " a run with a smaller learning rate may start from it"
+                    f"the {what} is not finite at step {number}; choose another run folder and a"
+                    " smaller optimiser.learning_rate"
                 )
         found.append(values)
     return found
