@@ -89,6 +89,17 @@ def test_a_changed_byte_is_noticed(folder):
         zoo.load("eagcl", perception=0, folder=folder)
 
 
+def test_weights_of_a_run_are_not_to_be_had_by_installing_srpipe(folder, monkeypatch):
+    path = folder / "eagcl-lite-x4-fidelity.safetensors"
+    for change in (lambda: path.write_bytes(b""), path.unlink):
+        change()
+        with pytest.raises(WeightsError, match="put those back"):
+            zoo.load("eagcl", perception=0, folder=folder)
+    monkeypatch.setattr(sys.modules["srpipe.zoo.store"], "SHIPPED", folder)
+    with pytest.raises(WeightsError, match="; install srpipe again"):
+        zoo.load("eagcl", perception=0)
+
+
 def test_weights_of_another_network_are_refused_in_one_line(folder):
     card = zoo.cards(folder)[0]
     files = zoo.store({"head.weight": torch.zeros(1)}, folder, card.stem)

@@ -247,18 +247,20 @@ def verify(card: Card) -> None:
     WeightsError
         If a file is missing or another than the card describes.
     """
+    shipped = card.folder.resolve() == SHIPPED.resolve()
+    remedy = "install srpipe again" if shipped else "put those back that the card is of"
     for file, wanted in card.files.items():
         path = card.folder / file
         try:
             found = sha256(path)
         except OSError as error:
             raise WeightsError(
-                f"the weights {path} cannot be read ({error.strerror}); install srpipe again"
+                f"the weights {path} cannot be read ({error.strerror}); {remedy}"
             ) from error
         if found != wanted:
             raise WeightsError(
                 f"the weights {path} have the hash {found[:12]}, not {wanted[:12]} as their card"
-                " says; they are damaged or were replaced: install srpipe again"
+                f" says; they are damaged or were replaced: {remedy}"
             )
 
 
