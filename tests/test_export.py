@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -152,6 +154,19 @@ def test_a_card_has_the_figures_of_the_weights_that_are_exported(tmp_path, loss)
     assert spent["held_out_psnr_y"] == pytest.approx(found.psnr, abs=1e-3)
     assert spent["held_out_ssim_y"] == pytest.approx(found.ssim, abs=1e-4)
     assert spent["steps"] == 1
+
+
+def test_a_card_is_json_where_the_held_out_picture_came_out_without_an_error(tmp_path, monkeypatch):
+    """Of a black one, the card had the PSNR as Infinity, which few but Python read."""
+    monkeypatch.setattr("training.export.proven", lambda *_: ("fp32",))
+    how = read(SHIPPED / "rdam-lite-x2-fidelity.toml")
+    network = MODELS["rdam"].build(scale=2, **MODELS["rdam"].presets["lite"])
+    for each in network.parameters():
+        each.data.zero_()
+    black = [(torch.zeros(1, 3, 24, 24), torch.zeros(1, 3, 48, 48))]
+    card = export(how, network.state_dict(), {"steps": 1}, black, [], tmp_path)
+    spent = json.loads(card.read_text(), parse_constant=pytest.fail)["training"]["spent"]
+    assert spent == {"steps": 1, "held_out_ssim_y": 1.0}
 
 
 def test_a_sum_of_cards_is_recorded_without_its_paths():

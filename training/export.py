@@ -1,5 +1,6 @@
 """Weights for use: float16, with a card that says what they are and what was proven of them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def export(
         "held_out_psnr_y": round(found.psnr, 3),
         "held_out_ssim_y": round(found.ssim, 4),
     }
+    if not math.isfinite(found.psnr):  # as of a black picture, and JSON has no number for it
+        del figures["held_out_psnr_y"]
     card = zoo.Card(
         family=model.family,
         preset=model.preset,
