@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -478,6 +479,25 @@ def test_what_stands_in_the_way_is_one_line(capsys, tmp_path):
     words = [f"data.folder={tmp_path}", f"data.cache={tmp_path}", "--run", f"{tmp_path}/r"]
     assert main(["eagcl-lite-x4-fidelity", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("broken", ["empty", "text", "a part is missing"])
+def test_what_is_no_checkpoint_is_one_line(words, recipe, capsys, tmp_path, broken):
+    """PyTorch says what a network lacks in several; of others, no more than a number."""
+    state = tmp_path / "r" / "state.pt"
+    if broken == "a part is missing":
+        fit(recipe(schedule__iterations=1), tmp_path / "r")
+        held = torch.load(state, weights_only=True)
+        del held["network"]["head.weight"]
+        torch.save(held, state)
+    else:
+        state.parent.mkdir()
+        state.write_text("hello" if broken == "text" else "")
+    capsys.readouterr()
+    assert main([str(RECIPE), *words(schedule__iterations=1), "--run", str(state.parent)]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"state\.pt is no checkpoint \(.*\w{4}.*\); remove it to start anew\n$", error)
+    assert error.count("\n") == 1
 
 
 def test_memory_that_runs_out_is_one_line(words, capsys, tmp_path, monkeypatch):

@@ -117,7 +117,10 @@ def restore(
     except ConfigError:
         raise
     except Exception as error:
-        raise WeightsError(f"{path} is no checkpoint ({error}); remove it to start anew") from error
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise WeightsError(
+            f"{path} is no checkpoint ({reason}); remove it to start anew"
+        ) from error
 
 
 def _same(saved: dict[str, Any], now: dict[str, Any], free: frozenset[str]) -> None:
