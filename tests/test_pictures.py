@@ -185,6 +185,13 @@ def test_a_picture_that_was_turned_or_mirrored_is_known_again():
     assert not any(copies([likeness(photograph(2).rot90(1))], known))
 
 
+def test_a_picture_in_grey_is_a_copy_of_it_in_colour():
+    colours = np.random.default_rng(5).integers(0, 256, (8, 9, 3), np.uint8)
+    picture = Image.fromarray(colours).resize((170, 160), Image.Resampling.BICUBIC)
+    grey, colour = (torch.from_numpy(np.array(each)) for each in (picture.convert("L"), picture))
+    assert copies([likeness(grey.unsqueeze(-1).expand(-1, -1, 3))], [likeness(colour)]) == [True]
+
+
 def test_drawings_on_white_are_not_copies_of_each_other():
     def drawing(top, left):
         image = torch.full((160, 170, 3), 255, dtype=torch.uint8)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from srpipe.errors import ConfigError, MediaError
 from srpipe.io import png, tiff
+from srpipe.metrics import luma
+from srpipe.pixels import to_unit
 
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
@@ -130,11 +132,11 @@ def _origin(path: Path, end: str) -> str:
 
 
 def likeness(image: Tensor) -> Tensor:
-    """256 numbers that hardly change when an image (H, W, 3) is resized or compressed.
+    """256 numbers that hardly change when an image (H, W, 3) is resized, compressed or made grey.
 
     By how many levels one of two neighbours is the brighter, in the picture's 16 x 17 px version.
     """
-    grey = image.float().mean(-1)[None, None]
+    grey = luma(to_unit(image, 8).permute(2, 0, 1)[None])
     small = F.adaptive_avg_pool2d(grey, (16, 17))[0, 0]
     return (small[:, 1:] - small[:, :-1]).flatten()
 
