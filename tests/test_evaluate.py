@@ -129,6 +129,30 @@ def test_data_sets_of_one_name_are_told_apart_by_their_folders(pictures, toy, tm
     assert list(zoo.cards(toy)[0].metrics["values"]) == ["pictures", "one/HR", "two/HR"]
 
 
+def test_a_data_set_that_is_recorded_later_does_not_take_the_place_of_another(
+    pictures, toy, tmp_path
+):
+    other = shutil.copytree(pictures, tmp_path / "other")
+    words = ["--model", "toy", "--weights", str(toy), "--record"]
+    for each in (pictures, other):
+        assert main([str(each), *words]) == 0
+    for kind in ("values", "bicubic"):
+        assert list(zoo.cards(toy)[0].metrics[kind]) == ["pictures", "other"]
+    assert main([str(other), *words, "--border", "0"]) == 0  # which cannot stand beside the others
+    assert list(zoo.cards(toy)[0].metrics["values"]) == ["other"]
+
+
+def test_memory_that_runs_out_is_one_line(pictures, toy, capsys, monkeypatch):
+    def evaluate(*_args):
+        raise MemoryError
+
+    monkeypatch.setattr("training.evaluate.evaluate", evaluate)
+    assert main([str(pictures), "--model", "toy", "--weights", str(toy)]) == 1
+    assert capsys.readouterr().err == (
+        "training.evaluate: error: memory ran out at the pictures that are measured; free memory\n"
+    )
+
+
 def test_what_is_in_the_way_is_one_line(tmp_path, toy, capsys):
     assert main([str(tmp_path / "nowhere"), "--model", "toy", "--weights", str(toy)]) == 1
     assert capsys.readouterr().err.count("\n") == 1

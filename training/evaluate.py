@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from srpipe import zoo
+from srpipe.device import memory_told
 from srpipe.errors import ConfigError, SrpipeError
 from srpipe.evaluation import Evaluation, evaluate
 from srpipe.settings import EvalSettings, add_options, from_options
@@ -55,14 +56,20 @@ def cards(entries: Sequence[zoo.Entry], settings: EvalSettings) -> list[tuple[st
 
 
 def record(found: Evaluation, model: str, card: zoo.Card) -> Path:
-    """Write to a card of a model what was measured of its weights and of bicubic, and how."""
+    """Write to a card of a model what was measured of its weights and of bicubic, and how.
+
+    What was measured so before, of other data sets, stays in it.
+    """
     stage = zoo.STAGES.index(card.stage)
     rows = [row for row in found.rows if (row.model, row.perception) == (model, stage)]
     beside = [row for row in found.rows if row.model is None and row.scale == card.scale]
+    before = card.metrics if card.metrics.get("protocol") == found.protocol else {}
+    values = {row.data: _finite(row.values) for row in rows}
+    bicubic = {row.data: _finite(row.values) for row in beside}
     metrics = {
         "protocol": found.protocol,
-        "values": {row.data: _finite(row.values) for row in rows},
-        "bicubic": {row.data: _finite(row.values) for row in beside},
+        "values": {**before.get("values", {}), **values},
+        "bicubic": {**before.get("bicubic", {}), **bicubic},
     }
     return replace(card, metrics=metrics).write()
 
@@ -87,7 +94,8 @@ def main(argv: list[str] | None = None) -> int:
             for name in (settings.model if args.record else ())
         ]
         chosen = cards(entries, settings) if args.record else []
-        found = evaluate(args.paths, settings)
+        with memory_told("the pictures that are measured"):
+            found = evaluate(args.paths, settings)
         try:
             written = [record(found, model, card) for model, card in chosen]
         finally:
