@@ -59,6 +59,13 @@ def test_a_picture_of_any_kind_is_read_as_rgb(tmp_path, mode, pixels):
     assert (image == torch.from_numpy(GREY)[..., None]).all()
 
 
+def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch):
+    """Pillow's, of two lines: it could be an attack."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size - 1)
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png").shape == (3, 4, 3)
+
+
 DEEP = np.random.default_rng(0).integers(0, 2**16, (9, 8, 3), np.uint16)
 
 

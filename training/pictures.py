@@ -2,10 +2,13 @@
 
 import os
 import re
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +91,7 @@ def read_image(path: Path) -> Tensor:
         If the file is no picture that can be read, or has samples of no known range.
     """
     try:
-        with Image.open(path) as image:
+        with _silence(), Image.open(path) as image:
             if image.mode in ("I", "F") and image.format == "TIFF":
                 raise OSError("its samples are signed, float or of 32 bits: of no known range")
             if _is_deep(image):
@@ -96,6 +99,11 @@ def read_image(path: Path) -> Tensor:
             return torch.from_numpy(np.array(image.convert("RGB")))
     except Exception as error:  # decoders raise what they like over damaged bytes
         raise MediaError(f"{path} cannot be read as a picture ({error}); remove it") from error
+
+
+def _silence() -> AbstractContextManager[Any]:
+    """No warnings of pictures that are large, and of odd tags."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def _is_deep(image: Image.Image) -> bool:
