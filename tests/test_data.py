@@ -209,7 +209,7 @@ def test_a_link_to_nowhere_is_named(data):
     ("changes", "message"),
     [
         ({"patch": 10}, "patch of 10 px cannot be reduced by 4; use a multiple of 4"),
-        ({"patch": 44}, r"patch of 44 px does not fit into .*\.png, which is 40 x 48 px"),
+        ({"patch": 44}, r"44 px does not fit into 6 of 6 pictures, of which .*\.png is 40 x 48 px"),
         ({"holdout": 1.0}, "leaves 0 pictures to train on and 6 to validate with"),
     ],
 )

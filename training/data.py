@@ -212,11 +212,11 @@ def _check_patch(patch: int, scale: int, high: Pack, paths: Sequence[Path]) -> N
         )
     sides = torch.minimum(high.heights, high.widths) // scale * scale
     if patch > sides.min():
-        least = int(sides.argmin())
+        least, count = int(sides.argmin()), int((sides < patch).sum())
         raise ConfigError(
-            f"a patch of {patch} px does not fit into {paths[least]}, which is"
-            f" {int(high.widths[least])} x {int(high.heights[least])} px; use a smaller data.patch,"
-            " or remove the picture"
+            f"a patch of {patch} px does not fit into {count} of {len(paths)} pictures, of which"
+            f" {paths[least]} is {int(high.widths[least])} x {int(high.heights[least])} px; use a"
+            " smaller data.patch, or remove such pictures"
         )
 
 
