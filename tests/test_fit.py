@@ -500,6 +500,27 @@ def test_what_is_no_checkpoint_is_one_line(words, recipe, capsys, tmp_path, brok
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), PermissionError(13, "not permitted")]
+)
+def test_a_checkpoint_that_is_sound_is_not_to_be_removed(
+    words, recipe, capsys, tmp_path, monkeypatch, error
+):
+    """Where memory ran out as it was read, or where it may not be read."""
+    fit(recipe(schedule__iterations=1), tmp_path / "r")
+
+    def load(*_args, **_more):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    capsys.readouterr()
+    assert main([str(RECIPE), *words(schedule__iterations=1), "--run", str(tmp_path / "r")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "out of memory" in said or "not permitted" in said
+    assert "remove" not in said
+
+
 def test_memory_that_runs_out_is_one_line(words, capsys, tmp_path, monkeypatch):
     def step(*_args, **_more):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")

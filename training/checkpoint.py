@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
+from srpipe.device import is_out_of_memory
 from srpipe.errors import ConfigError, WeightsError
 from training.recipe import default
 
@@ -114,9 +115,11 @@ def restore(
         _same(state["recipe"], recipe, free)
         for name, part in parts.items():
             part.load_state_dict(state.get(name, {}))  # which all but `Facts` refuse
-    except ConfigError:
+    except (ConfigError, PermissionError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):  # what is sound is not to be removed for it
+            raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise WeightsError(
             f"{path} is no checkpoint ({reason}); remove it to start anew"
