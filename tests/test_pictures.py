@@ -66,6 +66,16 @@ def test_a_large_picture_is_read_without_a_warning(tmp_path, monkeypatch):
     assert read_image(tmp_path / "x.png").shape == (3, 4, 3)
 
 
+def test_a_picture_that_memory_has_no_room_for_is_not_to_be_removed(tmp_path, monkeypatch):
+    def convert(*_args, **_more):
+        raise MemoryError
+
+    Image.fromarray(GREY).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(MemoryError):
+        read_image(tmp_path / "x.png")
+
+
 DEEP = np.random.default_rng(0).integers(0, 2**16, (9, 8, 3), np.uint16)
 
 

@@ -97,6 +97,8 @@ def read_image(path: Path) -> Tensor:
             if _is_deep(image):
                 return _rounded(DEEP[str(image.format)](path).frame.planes[0])
             return torch.from_numpy(np.array(image.convert("RGB")))
+    except MemoryError:
+        raise  # which is no fault of the picture's
     except Exception as error:  # decoders raise what they like over damaged bytes
         raise MediaError(f"{path} cannot be read as a picture ({error}); remove it") from error
 
