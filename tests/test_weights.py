@@ -72,7 +72,7 @@ CLEAN = [name for name, entry in ENTRIES.items() if entry.card.source == "clean"
 COMPRESSED = [name for name in ENTRIES if name not in CLEAN]
 PERCEPTION = [name for name, stage in STAGES if stage == "perception"]
 CORNERS = [name for name in PERCEPTION if name != "eagcl-paper-x4"]
-"""Those that were trained with `losses.corners`."""
+"""All but those that are much further where a picture begins elsewhere."""
 
 
 @cache
