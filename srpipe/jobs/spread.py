@@ -136,9 +136,9 @@ class _Crew:
 
         All units that a worker has when it dies are under suspicion, and most of them wrongly.
         """
-        self._flow(units, lambda: IN_FLIGHT * max(len(self._client.nthreads()), 1))
+        self._flow(units, lambda workers: IN_FLIGHT * max(workers, 1))
         alone, self._suspects = self._suspects, deque()
-        self._flow(alone, lambda: 1)
+        self._flow(alone, lambda _workers: 1)
         for unit in self._suspects:
             self.outcome.failures[unit.name] = DeviceError(
                 f"unit {unit.name} ended every worker that took it; its memory may not suffice, or"
@@ -153,13 +153,13 @@ class _Crew:
             self._client.run(_stop, self.name, wait=False)
             self._client.cancel(list(self._at), asynchronous=False)
 
-    def _flow(self, units: deque[Unit], window: Callable[[], int]) -> None:
+    def _flow(self, units: deque[Unit], window: Callable[[int], int]) -> None:
         while units or self._at:
             with self._heard():
-                while units and len(self._at) < window():
+                room = window(self._workers())
+                while units and len(self._at) < room:
                     self._give(units.popleft())
                 finished = self._finished()
-                self._look_for_workers()
             for future in finished:
                 self._taken(future, self._at.pop(future))
 
@@ -188,16 +188,18 @@ class _Crew:
             wait(list(self._at), timeout=_LOOK_S, return_when="FIRST_COMPLETED")
         return [future for future in self._at if future.done()]
 
-    def _look_for_workers(self) -> None:
-        """See that there is somebody to wait for, or was not long ago."""
+    def _workers(self) -> int:
+        """How many there are; 0 ends all if there were none for long."""
         now, patience_s = time.monotonic(), _ALONE_S if self._threads else _DESERTED_S
-        if self._client.nthreads():
+        count = len(self._client.nthreads())
+        if count:
             self._manned = now
         elif now - self._manned > patience_s:
             raise DeviceError(
                 f"no worker has been there for {patience_s / 60:.0f} minutes; what is finished is"
                 " kept: look for what ended them, and the same command goes on"
             )
+        return count
 
     def _taken(self, future: Any, unit: Unit) -> None:
         from distributed import KilledWorker
